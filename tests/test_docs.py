@@ -222,7 +222,7 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             assert told in (ROOT / "docs/how-to/plugin-services.md").read_text()
             origin = host.host_id.partition("@")[0]
             assert [one.partition("@")[0] for one in ham.watcher.greeters({"data": None})] == [origin]
-            joined = f"{other.host_id.partition('@')[0]}@127.0.0.1:{other.port} is here with []"
+            joined = f"{other.call('co2.get_properties')['name']} is here with []"
             wait_for(lambda: joined in host.log(), "who joined")
             wait_for(lambda: proxy.co2.get_properties()["counters"]["sent"] == 3, "three ticks")
             ended = {"every": 0.1, "missed": 0, "ended": True}
@@ -338,7 +338,7 @@ class Reader:
         elif args == ("watch",):
             self.watched = self.stack.enter_context(watching(self.relay, ["watch", "--relay", self.relay.url]))
             rows = lambda: self.relay.call("relay.get_satellites")  # noqa: E731
-            wait_for(lambda: any(row["kind"] == "fetching" for row in rows()), "the watch")
+            wait_for(lambda: any(row["kind"] == "watcher" for row in rows()), "the watch")
         else:
             line = [sys.executable, "-m", command, *args]
             done = subprocess.run(line, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60)

@@ -162,7 +162,14 @@ def test_a_bad_timeout(command: str, value: str, run: Run) -> None:
     assert "'--timeout'" in run(command, "--timeout", value)
 
 
-@pytest.mark.parametrize("value", ["", "me", "a@localhost:1", "a@127.0.0.1", "@127.0.0.1:1", "a@127.0.0.1:70000"])
+@pytest.mark.parametrize("value", ["", "the stage", "a.b"])
+def test_a_bad_name(value: str, run: Run) -> None:
+    text = run("call", "ping", "--host", value)
+    assert "'--host'" in text
+    assert "expected a name such as foyer-pi, or a host_id" in text
+
+
+@pytest.mark.parametrize("value", ["a@localhost:1", "a@127.0.0.1", "@127.0.0.1:1", "a@127.0.0.1:70000"])
 def test_a_bad_host_id(value: str, run: Run) -> None:
     text = run("call", "ping", "--host", value)
     assert "'--host'" in text

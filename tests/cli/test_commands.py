@@ -28,8 +28,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     write_plugin(base / "satellite", "recorder", rec=RECORDER)
     write_plugin(base / "satellite", "nasty", nasty=NASTY)
     with (
-        running(base / "relay", "relay") as relay,
-        running(base / "satellite", "satellite", "--relay", relay.url) as satellite,
+        running(base / "relay", "relay", "--name", "house") as relay,
+        running(base / "satellite", "satellite", "--relay", relay.url, "--name", "stage-pi") as satellite,
     ):
         with relay.proxy() as proxy:
             wait_for(lambda: any(row["methods"] for row in proxy.relay.get_satellites()), "the satellite is there")
@@ -100,7 +100,7 @@ def test_watch_once(net: Network) -> None:
     code, out = watch(net, "--once")
     assert code == 0
     (line,) = out.splitlines()
-    assert re.fullmatch(r'\d\d:\d\d:\d\d [\w-]+@127\.0\.0\.1:0 stage \[1, "shrubbery"\]', line)
+    assert re.fullmatch(r'\d\d:\d\d:\d\d host-[a-z0-9-]+ stage \[1, "shrubbery"\]', line)
 
 
 def test_watch_counts(net: Network) -> None:
@@ -145,7 +145,7 @@ def test_a_watch_that_is_ended_leaves_the_list_at_once(net: Network, number: int
         return [row["kind"] for row in json.loads(co2(net, "ps", "--json").stdout)["satellites"]]
 
     with watching(net) as process:
-        wait_for(lambda: "fetching" in kinds(), "the watcher is listed")
+        wait_for(lambda: "watcher" in kinds(), "the watcher is listed")
         process.send_signal(number)
         assert process.wait(10) == code
         assert kinds() == ["co2"]
@@ -214,11 +214,11 @@ def test_ps_is_a_table(net: Network) -> None:
     done = co2(net, "ps")
     assert (done.returncode, done.stderr) == (0, "")
     first, headings, row, *_ = done.stdout.splitlines()  # below may be that nasty has raised
-    assert first.startswith(f"relay {net.relay.host_id}, co2 {__version__}, up ")
+    assert first.startswith(f"relay house ({net.relay.host_id}), co2 {__version__}, up ")
     assert ", 1 satellite (as of " in first
-    assert headings.split()[:7] == ["HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS"]
+    assert headings.split()[:7] == ["NAME", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS"]
     assert row[headings.index("LINK") :].startswith("ok ")
-    assert row.split()[0] == net.satellite.host_id
+    assert (row.split()[0], row.split()[-1]) == ("stage-pi", net.satellite.host_id)
     assert row.index("nasty.nasty.X_Nasty, recorder.rec.X_Recorder") == headings.index("PLUGINS")
 
 
@@ -232,7 +232,7 @@ def test_ps_in_json(net: Network) -> None:
 def test_ps_with_counters_of_every_host(net: Network) -> None:
     co2(net, "send", '{"data": "counted"}')
     with net.relay.proxy() as proxy:
-        foreign = proxy.relay.register({})["host_id"]
+        foreign = proxy.relay.register({"name": "desk"})["host_id"]
         try:
             done = co2(net, "ps", "--counters")
             found = json.loads(co2(net, "ps", "--counters", "--json").stdout)
@@ -240,10 +240,10 @@ def test_ps_with_counters_of_every_host(net: Network) -> None:
             proxy.relay.unregister({"host_id": foreign})
     assert (done.returncode, done.stderr) == (0, "")
     rows = dict(line.split(maxsplit=1) for line in done.stdout.partition("COUNTERS")[2].splitlines() if line)
-    assert set(rows) == {net.relay.host_id, net.satellite.host_id, foreign}
-    assert re.search(r"\brelayed [1-9]", rows[net.relay.host_id])
-    assert re.search(r"\breceived [1-9]", rows[net.satellite.host_id])
-    assert rows[foreign] == "-"
+    assert set(rows) == {"house", "stage-pi", "desk"}
+    assert re.search(r"\brelayed [1-9]", rows["house"])
+    assert re.search(r"\breceived [1-9]", rows["stage-pi"])
+    assert rows["desk"] == "-"
     counters = {row["host_id"]: row["counters"] for row in found["satellites"]}
     assert counters[net.satellite.host_id]["memory_bytes"] == 0
     assert counters[foreign] is None
@@ -264,7 +264,7 @@ def test_methods_of_the_relay_and_behind_it(net: Network) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert "(struct) → int" in rows["relay.relay"]
-    assert f"on {net.satellite.host_id}" in rows["recorder.rec.send"]
+    assert "on stage-pi" in rows["recorder.rec.send"]
     assert rows["METHOD"].split() == ["METHOD", "SIGNATURE", "HELP"]
 
 

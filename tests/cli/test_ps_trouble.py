@@ -63,8 +63,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     (base / "relay").mkdir()
     (base / "relay" / "co2.toml").write_text('[relay]\nplugin_list = ["absent"]\n')
     with (
-        running(base / "relay", "relay") as relay,
-        running(base / "satellite", "satellite", "--relay", relay.url) as satellite,
+        running(base / "relay", "relay", "--name", "house") as relay,
+        running(base / "satellite", "satellite", "--relay", relay.url, "--name", "stage-pi") as satellite,
     ):
         yield Network(relay, satellite, base)
 
@@ -91,12 +91,11 @@ def test_packages_that_have_failed_or_are_parked_are_named_with_what_to_do(net: 
         ("dies", "parked", "is parked: its plugin host died once", "reload"),
         ("nosuch", "failed", "there is no package 'nosuch'", "load"),
     ):
-        [at] = [at for at, line in enumerate(lines) if line.startswith(f"{name} on {host_id} is {state}: ")]
+        [at] = [at for at, line in enumerate(lines) if line.startswith(f"{name} on stage-pi is {state}: ")]
         assert error in lines[at]
         assert lines[at].count(state) == 1, "it is said once"
         assert lines[at + 1] == f"    fix it, then on that machine: co2 plugin {what} {name} --url {url}"
-    relay_id = net.relay.host_id
-    [at] = [at for at, line in enumerate(lines) if line.startswith(f"absent on {relay_id} is failed: ")]
+    [at] = [at for at, line in enumerate(lines) if line.startswith("absent on house is failed: ")]
     assert lines[at + 1].endswith(f": co2 plugin load absent --url {net.relay.url}"), "relays carry packages too"
     assert "good" not in "".join(lines[3:])
 
@@ -111,7 +110,7 @@ def test_what_is_mended_is_not_told_any_more(net: Network) -> None:
 def test_satellites_that_do_not_tell_in_time_are_unknown(net: Network) -> None:
     with net.relay.proxy() as proxy:
         [row] = proxy.relay.get_satellites()
-    foreign, absent = {**row, "kind": "fetching"}, {**row, "host_id": "nobody@127.0.0.1:1"}
+    foreign, absent = {**row, "kind": "watcher"}, {**row, "name": "nobody", "host_id": "nobody@127.0.0.1:1"}
     known, nothing, error = ask_satellites(net.relay.url, [row, foreign, absent], 10)
     assert isinstance(known, dict)
     assert known["host_id"] == row["host_id"]
@@ -128,8 +127,8 @@ def test_packages_that_run_and_are_in_trouble_are_told(tmp_path: Path) -> None:
         write_plugin(folder, name, mod=code)
     (folder / "co2.toml").write_text("[satellite]\nreceive_warning = 0.3\n")
     with (
-        running(tmp_path / "relay", "relay") as relay,
-        running(folder, "satellite", "--relay", relay.url) as satellite,
+        running(tmp_path / "relay", "relay", "--name", "house") as relay,
+        running(folder, "satellite", "--relay", relay.url, "--name", "stage-pi") as satellite,
     ):
         net = Network(relay, satellite, tmp_path)
         wait_for(lambda: "good" in co2(net, "ps", "--plugins").stdout, "the packages are there")
@@ -147,10 +146,10 @@ def test_packages_that_run_and_are_in_trouble_are_told(tmp_path: Path) -> None:
             assert said in lines[2]
         assert "good" not in "".join(lines[3:])
         for told, next_step in (
-            (f"stuck on {satellite.host_id} hangs: ", "its log, on that machine: co2 plugin logs stuck"),
-            (f"picky on {satellite.host_id} has 2 dead letters: ", "co2 dead-letters --package picky"),
-            (f"old on {satellite.host_id} runs its old code: ", "co2 plugin reload old"),
-            (f"errs on {satellite.host_id} had an error ", "its log, on that machine: co2 plugin logs errs"),
+            ("stuck on stage-pi hangs: ", "its log, on that machine: co2 plugin logs stuck"),
+            ("picky on stage-pi has 2 dead letters: ", "co2 dead-letters --package picky"),
+            ("old on stage-pi runs its old code: ", "co2 plugin reload old"),
+            ("errs on stage-pi had an error ", "its log, on that machine: co2 plugin logs errs"),
         ):
             [at] = [at for at, line in enumerate(lines) if line.startswith(told)]
             assert lines[at + 1].endswith(f"{next_step} --url {satellite.url}")

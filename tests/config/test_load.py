@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from co2.config import RelayConfig, SatelliteConfig, load_config, plugin_tables
 from co2.config.load import MAX_SIZE
 from co2.config.schema import KEYS, Key
 from co2.errors import ConfigError
+from co2.host_name import default_host_name
 
 BAD: dict[str, tuple[str, str, str]] = {
     # key: a bad value in TOML, one in a variable or flag, what must be said to be wanted
+    "name": ('"-pi"', "Foyer Pi", "a name of 1 to 32 of the characters a-z, 0-9 and -"),
     "bind": ("2003", "nonsense", "an IP address such as 127.0.0.1"),
     "port": ('"2003"', "65536", "an integer from 0 to 65535"),
     "state": ("false", "", "the path of a folder"),
@@ -53,6 +56,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 
 GOOD: dict[str, tuple[str, str, str]] = {
     # key: three good values as text, none of them the default
+    "name": ("foyer-pi", "stage", "pi-2"),
     "bind": ("0.0.0.0", "127.0.0.2", "::1"),
     "port": ("0", "3000", "65535"),
     "state": ("one", "two", "/three"),
@@ -139,6 +143,7 @@ def test_each_place_overrides_those_before_it(key: Key, tmp_path: Path) -> None:
     quoted = texts[0] if re.fullmatch(r"[\d.]+", texts[0]) and key.name != "bind" else f'"{texts[0]}"'
     for role in key.roles:
         default = key.default[role] if isinstance(key.default, dict) else key.default
+        default = default_host_name(role, socket.gethostname()) if key.name == "name" else default
 
         def got(flags: dict[str, Any], environ: dict[str, str], role: str = role, file: Path | None = None) -> Any:
             return getattr(load_config(role, {"config": file, **flags}, environ, tmp_path), key.name)

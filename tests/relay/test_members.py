@@ -20,7 +20,7 @@ def test_what_was_counted_of_a_link_stays_counted_when_it_has_ended() -> None:
         member.peer = Network().relay.opened(("10.0.0.2", 1))
         for name, value in counts.items():
             setattr(member.peer, name, value)
-    foreign = members.add(HostId("eggs", "10.0.0.2", 0), "fetching", 0, 0.0, resume=False)
+    foreign = members.add(HostId("eggs", "10.0.0.2", 0), "watcher", 0, 0.0, resume=False)
     foreign.sent = 100
     before = members.totals()
     assert (before.sent, before.gaps, before.repeats, before.live_dropped) == (114, 2, 6, 4)
@@ -32,7 +32,7 @@ def test_what_was_counted_of_a_link_stays_counted_when_it_has_ended() -> None:
 def registered(members: Members, ip: str, number: int, now: float = 0.0) -> list[Member]:
     """Register so many of an address that fetch."""
     return [
-        members.add(HostId(f"m{next(_numbers)}", ip, 0), "fetching", 0, now, resume=True) for _ in range(number)
+        members.add(HostId(f"m{next(_numbers)}", ip, 0), "watcher", 0, now, resume=True) for _ in range(number)
     ]
 
 
@@ -87,7 +87,7 @@ def test_where_all_is_full_those_of_the_address_that_has_most_give_way_at_once()
 def test_cursors_of_hosts_that_are_gone_are_kept_for_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("co2.relay.members.MAX_DEPARTED", 10)
     members = Members(1000)
-    honest = members.add(HostId("honest", "192.0.2.2", 0), "fetching", 7, 0.0, resume=True)
+    honest = members.add(HostId("honest", "192.0.2.2", 0), "watcher", 7, 0.0, resume=True)
     members.remove(honest, keep_cursor=True)
     for _ in range(50):
         for one in registered(members, "192.0.2.1", 1):
@@ -95,7 +95,7 @@ def test_cursors_of_hosts_that_are_gone_are_kept_for_every_address(monkeypatch: 
             assert members.get(one.host_id.origin) is None
         members.add(HostId("x", "192.0.2.3", 0), "co2", 0, 0.0, resume=False)
         members.remove(members.get("x"), keep_cursor=False)  # type: ignore[arg-type]
-    assert members.add(honest.host_id, "fetching", 100, 1.0, resume=True).cursor == 7
+    assert members.add(honest.host_id, "watcher", 100, 1.0, resume=True).cursor == 7
 
 
 def test_who_was_forgotten_when_it_was_gone_has_no_place_among_those_that_are(
@@ -104,7 +104,7 @@ def test_who_was_forgotten_when_it_was_gone_has_no_place_among_those_that_are(
     monkeypatch.setattr("co2.relay.members.MAX_DEPARTED", 10)
     members = Members(1000)
     gone = [
-        members.add(HostId(f"{number}", "192.0.2.1", 0), "fetching", 7, 0.0, resume=True) for number in range(12)
+        members.add(HostId(f"{number}", "192.0.2.1", 0), "watcher", 7, 0.0, resume=True) for number in range(12)
     ]
     members.remove(gone[0], keep_cursor=True)
     members.forget("0")
@@ -117,7 +117,7 @@ def test_where_somebody_without_a_link_was_is_known_also_when_it_is_silent() -> 
     members = Members(10)
     host = HostId("ham", "10.0.0.2", 0)
     assert members.foreign_address("ham") == ""
-    member = members.add(host, "fetching", 1, 0.0, resume=True)
+    member = members.add(host, "watcher", 1, 0.0, resume=True)
     assert members.foreign_address("ham") == "10.0.0.2"
     members.remove(member, keep_cursor=True)
     assert members.foreign_address("ham") == "10.0.0.2", "nobody takes its place by a link from elsewhere"

@@ -19,7 +19,7 @@ OWNER = HostId("owner", "10.0.0.2", 2004)
 
 def having(relay: FullRelay, method: str = "m") -> Member:
     """Return the member that has a method."""
-    return member_having(relay.members, relay.away, relay.now(), method)
+    return member_having(relay.members, relay.away, relay.core.names, relay.now(), method)
 
 
 def register(relay: FullRelay, origin: str, ip: str) -> None:
@@ -40,7 +40,8 @@ def test_a_name_stays_with_who_had_it_first_for_some_minutes_and_with_nobody_els
         relay.away.left("owner", stopped=False)
         now += NAME_KEPT - 1
         with pytest.raises(
-            Ambiguous, match=r"owner@10\.0\.0\.2:2004 had m and is away; later@10\.0\.0\.9:0 now announces it"
+            Ambiguous,
+            match=r"owner@10\.0\.0\.2:2004 had m and is away; host-later \(later@10\.0\.0\.9:0\) now announces it",
         ):
             having(relay)
         now += 2

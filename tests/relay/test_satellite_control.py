@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from co2.errors import (
+    Ambiguous,
     CallTimeout,
     NoSuchMethod,
     NotCallable,
@@ -17,6 +18,7 @@ from co2.errors import (
 )
 from co2.host_id import HostId
 from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.names import NameBook
 from co2.protocol.wire.relay_requests import RELOAD, RelayRequest
 from co2.relay import satellite_control
 from co2.relay.host_lookup import linked_member
@@ -56,22 +58,33 @@ def members(*origins: str) -> Members:
     return table
 
 
+def named(*origins: str) -> NameBook:
+    names = NameBook()
+    for origin in origins:
+        names.give(origin, "")
+    return names
+
+
 def control(calls: Calls, *origins: str) -> SatelliteControl:
-    return SatelliteControl(members(*origins), AwayBook(), calls)  # type: ignore[arg-type]
+    return SatelliteControl(members(*origins), AwayBook(), named(*origins), calls)  # type: ignore[arg-type]
 
 
 def test_a_host_is_named_by_its_host_id_or_a_unique_beginning() -> None:
     table = members("ham-1234", "ham-5678", "eggs-999")
-    for name in ("eggs-999@10.0.0.7:2004", "eggs-999@elsewhere:1", "eggs-999", "eggs"):
-        assert linked_member(table, AwayBook(), name).host_id.origin == "eggs-999"
-    for name in ("egg", "", "x", "ham-9"):
-        with pytest.raises(UnknownHost, match="no satellite"):
-            linked_member(table, AwayBook(), name)
-    with pytest.raises(UnknownHost, match=r"ham-1234@[\d.:]+, ham-5678@[\d.:]+: type more of it"):
-        linked_member(table, AwayBook(), "ham-")
+    names = named("ham-1234", "ham-5678", "eggs-999", "foreign")
+    names.give("eggs-999", "foyer-pi")
+    for name in ("eggs-999@10.0.0.7:2004", "eggs-999@elsewhere:1", "eggs-999", "eggs", "foyer-pi", "foyer"):
+        assert linked_member(table, AwayBook(), names, name).host_id.origin == "eggs-999"
+    for name in ("egg", "x", "ham-9", "nobody@10.0.0.7:1"):
+        with pytest.raises(UnknownHost, match=r"no satellite|no host"):
+            linked_member(table, AwayBook(), names, name)
+    with pytest.raises(
+        Ambiguous, match=r"host-ham-1234 \(ham-1234\), host-ham-5678 \(ham-5678\); type more of one"
+    ):
+        linked_member(table, AwayBook(), names, "ham-")
     table.add(HostId("foreign", "10.0.0.8", 1), "notified", 0, 0.0, resume=False)
     with pytest.raises(NotCallable, match="no link"):
-        linked_member(table, AwayBook(), "foreign")
+        linked_member(table, AwayBook(), names, "foreign")
 
 
 def test_one_that_is_away_is_told_so() -> None:
@@ -79,7 +92,9 @@ def test_one_that_is_away_is_told_so() -> None:
     book.joined(HostId("gone-123", "10.0.0.7", 2004), [], [], {})
     book.left("gone-123", stopped=True, ago=0.0)
     with pytest.raises(Unreachable, match="was stopped at"):
-        linked_member(members("here-123"), book, "gone-123")
+        linked_member(members("here-123"), book, named("here-123"), "gone-123")
+    with pytest.raises(Unreachable, match=r"host-gone-123 \(gone-123@10.0.0.7:2004\) was stopped at"):
+        linked_member(members("here-123"), book, named("here-123", "gone-123"), "gone")
 
 
 def test_one_at_a_time_to_each_and_a_bounded_number() -> None:

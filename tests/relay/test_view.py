@@ -7,6 +7,7 @@ from typing import Any
 
 from co2.host_id import HostId
 from co2.protocol.relay.away import Away, AwayBook
+from co2.protocol.relay.names import NameBook
 from co2.relay.members import Members
 from co2.relay.view import RelayView
 from co2.server.rpc.answer_turns import AnswerTurns
@@ -23,7 +24,7 @@ def test_of_ten_thousand_that_are_away_only_those_are_looked_at_that_are_shown()
         return 5.0
 
     known = [Away(f"{n:x}", f"{n:x}@10.0.{n % 100}.9:2004", 1.0, stopped=n < 3) for n in range(10_000)]
-    relay: Any = SimpleNamespace(away=AwayBook(known, now=now))
+    relay: Any = SimpleNamespace(away=AwayBook(known, now=now), core=SimpleNamespace(names=NameBook()))
     host: Any = None
     view = RelayView(host, relay, "10.0.0.1")
     looks = 0
@@ -42,7 +43,7 @@ def test_the_row_of_a_satellite_has_what_its_link_got_and_that_of_a_client_what_
     members = Members(10)
     linked = members.add(peer.host_id, "co2", 0, 40.0, resume=False)
     linked.peer = peer
-    fetching = members.add(HostId("eggs", "10.0.0.9", 2010), "fetching", net.log.last - 1, 90.0, resume=False)
+    fetching = members.add(HostId("eggs", "10.0.0.9", 2010), "watcher", net.log.last - 1, 90.0, resume=False)
     fetching.sent, fetching.last_error = 5, "too long an answer"
     relay: Any = SimpleNamespace(
         members=members,
@@ -61,6 +62,6 @@ def test_the_row_of_a_satellite_has_what_its_link_got_and_that_of_a_client_what_
     assert (of_link.through_relay, of_client.through_relay) == ("", "")
     assert (of_link.host_id, of_link.kind, of_link.port) == (str(peer.host_id), "co2", peer.host_id.port)
     assert (of_link.sent, of_link.lag, of_link.age, of_link.silence) == (3, 0, 60.0, 0.0)
-    assert (of_client.host_id, of_client.kind, of_client.port) == ("eggs@10.0.0.9:2010", "fetching", 0)
+    assert (of_client.host_id, of_client.kind, of_client.port) == ("eggs@10.0.0.9:2010", "watcher", 0)
     assert (of_client.sent, of_client.lag, of_client.age, of_client.silence) == (5, 1, 10.0, 10.0)
     assert (of_client.last_error, of_client.page, of_client.packages) == ("too long an answer", "", None)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from co2.protocol.relay.away import Away
-from co2.protocol.relay.origins import KnownOrigin
+from co2.protocol.relay.origins import KnownOrigin, OriginBook
 from co2.store.member_store import MEMBERS_FILE, MemberStore
 
 HAM = KnownOrigin("ham", b"\x01" * 32, "10.0.0.2", 7.5, published=True)
@@ -35,11 +36,11 @@ def test_columns_that_it_does_not_know_stay(path: Path) -> None:
     store = MemberStore.open(path)
     store.write({"ham": HAM})
     other = apsw.Connection(str(path))
-    other.execute("ALTER TABLE member ADD COLUMN name TEXT")
-    other.execute("UPDATE member SET name = 'foyer'")
+    other.execute("ALTER TABLE member ADD COLUMN colour TEXT")
+    other.execute("UPDATE member SET colour = 'red'")
     other.close()
     store.write({"ham": KnownOrigin("ham", HAM.token, "10.0.0.2", 7.5), "spam": SPAM})
-    assert store._db.execute("SELECT origin, name FROM member").fetchall() == [("ham", "foyer"), ("spam", None)]
+    assert store._db.execute("SELECT origin, colour FROM member").fetchall() == [("ham", "red"), ("spam", None)]
     store.close()
 
 
@@ -148,4 +149,49 @@ def test_who_is_away_stays_as_it_was_when_a_write_fails(path: Path) -> None:
     with pytest.raises(apsw.FullError):
         store.write_away({"ham": None, **many}, (), 9.0)
     assert store.away() == [ham]
+    store.close()
+
+
+def test_names_are_kept_with_their_origins(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": msgspec.structs.replace(HAM, name="foyer-pi"), "spam": SPAM})
+    store.close()
+    store = MemberStore.open(path)
+    assert [(one.origin, one.name) for one in store.known()] == [("ham", "foyer-pi"), ("spam", "")]
+    store.write({"ham": msgspec.structs.replace(HAM, name="stage-pi")})
+    assert store.known()[0].name == "stage-pi"
+    store.close()
+
+
+def test_a_file_in_which_nobody_has_a_name_is_read(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": msgspec.structs.replace(HAM, name="foyer-pi")})
+    store._db.execute("ALTER TABLE member DROP COLUMN name")
+    store.close()
+    store = MemberStore.open(path)
+    assert (store.known(), store.replaced) == ([HAM], "")
+    store.write({"ham": msgspec.structs.replace(HAM, name="foyer-pi")})
+    assert store.known()[0].name == "foyer-pi"
+    store.close()
+
+
+def test_a_name_outlives_a_relay_older_than_names(path: Path) -> None:
+    """It writes the columns that it knows, into the same file."""
+    store = MemberStore.open(path)
+    store.write({"ham": msgspec.structs.replace(HAM, name="foyer-pi")})
+    store._db.execute(
+        "INSERT INTO member (origin, token, address, first_seen, published) "
+        "VALUES ('ham', x'00', '10.0.0.9', 1, 0) "
+        "ON CONFLICT (origin) DO UPDATE SET token = excluded.token, address = excluded.address"
+    )
+    assert [(one.address, one.name) for one in store.known()] == [("10.0.0.9", "foyer-pi")]
+    store.close()
+
+
+def test_a_damaged_name_leaves_its_owner(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": msgspec.structs.replace(HAM, name="foyer-pi")})
+    store._db.execute("UPDATE member SET name = x'ff00'")
+    (known,) = store.known()
+    assert (known.token, OriginBook([known]).names.get("ham")) == (HAM.token, "")
     store.close()

@@ -55,15 +55,15 @@ def test_what_is_wrong_with_a_satellite_is_on_the_relay_s_first_page(tmp_path: P
         "[satellite]\nplugin_list = ['good', 'broken', 'dies', 'picky', 'old']\n[limits.dies]\ndeaths = 1000\n"
     )
     with (
-        running(tmp_path / "relay", "relay") as relay,
-        running(folder, "satellite", "--relay", relay.url) as satellite,
+        running(tmp_path / "relay", "relay", "--name", "house") as relay,
+        running(folder, "satellite", "--relay", relay.url, "--name", "stage-pi") as satellite,
     ):
         network = Network(relay, satellite, tmp_path)
         wait_for(lambda: "linked to" in satellite.log(), "it is linked")
         assert co2(network, "send", '{"data": 1}').returncode == 0
         write_plugin(folder, "old", mod="1 / 0")
         assert co2(network, "plugin", "reload", "old", "--url", satellite.url).returncode == 1
-        host, url = satellite.host_id, satellite.url
+        host, url = "stage-pi", satellite.url
         expected = (
             f"broken failed on {host} mod.py:1: ",
             f"on that machine: co2 plugin reload broken --url {url}",

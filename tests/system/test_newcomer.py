@@ -177,7 +177,7 @@ class Newcomer:
     def _are_watching(self) -> bool:
         with xmlrpc.client.ServerProxy(self.relay_url, allow_none=True) as proxy:
             rows: Any = proxy.relay.get_satellites()
-        return sum(row["kind"] == "fetching" for row in rows) >= self._watches
+        return sum(row["kind"] == "watcher" for row in rows) >= self._watches
 
     @property
     def seconds(self) -> float:
@@ -255,8 +255,8 @@ def test_from_a_clone_to_an_own_plugin_on_two_satellites(newcomer: Newcomer, rep
     assert len(re.findall(r"^\S+@.*ham\.spam\.X_Spam", ps, re.M)) == 2, ps
     watching = newcomer.watching
     assert watching is not None
-    wait_for(lambda: len(re.findall(r"(\S+@\S+) +echo +\"NIH\"", watching.text)) == 2, "both satellites")
-    assert len(set(re.findall(r"(\S+@\S+) +echo +\"NIH\"", watching.text))) == 2
+    wait_for(lambda: len(re.findall(r"(\S+) +echo +\"NIH\"", watching.text)) == 2, "both satellites")
+    assert len(set(re.findall(r"(\S+) +echo +\"NIH\"", watching.text))) == 2
     assert len(re.findall(r"echo +\"SHRUBBERY\"", watching.text)) == 1
     assert any("hello John" in terminal.text for terminal in newcomer.terminals)
     seconds = newcomer.seconds

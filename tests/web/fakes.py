@@ -15,6 +15,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %
 @dataclass
 class FakeView:
     role: str = "satellite"
+    name: str = "stage-left"
     host_id: str = "8f3a61c29b04d7e5@192.168.1.20:2004"
     version: str = "0.9.0"
     given: dict[str, Any] = field(default_factory=dict)
@@ -200,6 +201,7 @@ def relay() -> FakeView:
         del view.given[key]
     view.satellite_rows = [
         SatelliteRow(
+            name="foyer-pi",
             host_id="8f3a61c29b04d7e5@192.168.1.20:2004",
             ip="192.168.1.20",
             port=2004,
@@ -220,6 +222,7 @@ def relay() -> FakeView:
             ],
         ),
         SatelliteRow(
+            name="stage-right",
             host_id="77aa61c29b04d7e5@[fd00::21]:2004",
             ip="fd00::21",
             port=2004,
@@ -237,7 +240,8 @@ def relay() -> FakeView:
             host_id="desk_patch@192.168.1.31:0",
             ip="192.168.1.31",
             port=0,
-            kind="fetching",
+            name="desk",
+            kind="watcher",
             state="ok",
             age=92000,
             silence=12,
@@ -254,6 +258,7 @@ def evil(role: str) -> FakeView:
         name=EVIL, state=EVIL, plugins=[plugin], last_error=EVIL + "\n\u202e\x00\x1b[31m", last_error_age=1.0
     )
     row = SatelliteRow(
+        name=EVIL,
         host_id=EVIL,
         ip='1.2.3.4" onclick="x',
         port=2004,
@@ -273,6 +278,7 @@ def evil(role: str) -> FakeView:
     )
     return FakeView(
         role=role,
+        name=EVIL,
         host_id=EVIL,
         version=EVIL,
         given={
@@ -285,7 +291,7 @@ def evil(role: str) -> FakeView:
         method_rows=[MethodRow(EVIL, EVIL, [[EVIL, EVIL]]), MethodRow(f"a.{EVIL}", "", [[]])],
         packages=[package],
         satellite_rows=[row],
-        away_rows=[AwayRow(EVIL, EVIL, 1.0, 1e9, plugins=[EVIL])],
+        away_rows=[AwayRow(EVIL, EVIL, 1.0, 1e9, plugins=[EVIL], name=EVIL)],
         letters=[DeadLetterRow(1, 1e9, EVIL, EVIL, EVIL, EVIL)],
         problems=(EVIL,),
         counted=Numbers(messages={EVIL: 1}, queues={EVIL: 1}, peers={EVIL: True}),

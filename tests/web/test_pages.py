@@ -259,7 +259,7 @@ def test_trouble_of_all_satellites_is_on_top_of_a_relay_s_first_page():
     assert "2 plugin packages in trouble" in said
     assert said.index("Trouble") < said.index("Satellites 3")
     for one in (
-        "osc parked on 8f3a61c29b04d7e5@192.168.1.20:2004",
+        "osc parked on foyer-pi",
         "its plugin host died",
         "on that machine: co2 plugin reload osc --url http://127.0.0.1:2004",
     ):

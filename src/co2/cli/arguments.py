@@ -1,4 +1,4 @@
-"""Arguments and options of several commands: a message as JSON, a host id, a URL, a timeout."""
+"""Arguments and options of several commands: a message as JSON, a host, a URL, a timeout."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ from co2.errors import ConfigError, TooBig, ValueRefused
 __all__ = [
     "ANSWER_TIMEOUT",
     "CALL_TIMEOUT",
-    "HostIdText",
+    "HostText",
     "MessageText",
     "Seconds",
     "find_url",
@@ -62,19 +62,24 @@ class MessageText(click.ParamType[dict[str, Any]]):
         return message
 
 
-class HostIdText(click.ParamType[str]):
-    """A host_id; its form is checked before any host is called."""
+class HostText(click.ParamType[str]):
+    """A host: its name or host_id, or the beginning of one. The form is checked before any host is called."""
 
-    name = "host_id"
+    name = "host"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the host_id; fail if it has another form."""
+        """Return the text; fail if it has another form."""
         from co2.host_id import HostId
+        from co2.host_name import is_host_word
 
+        if is_host_word(value):
+            return value
         try:
             return str(HostId.parse(value))
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            if "@" in value:
+                self.fail(str(error), param, ctx)
+            self.fail(f"not a host: {value[:80]!r}; expected a name such as foyer-pi, or a host_id", param, ctx)
 
 
 class Seconds(click.FloatRange):
@@ -150,8 +155,9 @@ def host_option(what: str) -> Callable[[Any], Any]:
     return click.option(
         "--host",
         metavar="HOST",
-        help=f"{what} the satellite HOST, through its relay: its host_id, or the beginning of it. Works only on "
-        "the relay's machine.",
+        type=HostText(),
+        help=f"{what} the satellite HOST, through its relay: its name or host_id, or the beginning of one. Works "
+        "only on the relay's machine.",
     )
 
 

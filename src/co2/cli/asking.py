@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from co2.cli.satellites import host_shown
 from co2.cli.told import check_properties
 from co2.errors import CallTimeout, Co2Error
 from co2.xmlrpc.simple_client import SimpleClient
@@ -42,7 +43,7 @@ def ask_satellites(url: str, satellites: Sequence[dict[str, Any]], timeout: floa
                     at = waiting.popleft()
                 except IndexError:
                     return
-                told[at] = _ask(client, satellites[at]["host_id"], deadline - time.monotonic(), timeout)
+                told[at] = _ask(client, satellites[at], deadline - time.monotonic(), timeout)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(AT_ONCE, len(waiting)) - 1)]
     for thread in threads:
@@ -53,13 +54,13 @@ def ask_satellites(url: str, satellites: Sequence[dict[str, Any]], timeout: floa
     return told
 
 
-def _ask(client: SimpleClient, host_id: str, left: float, timeout: float) -> Told:
+def _ask(client: SimpleClient, row: dict[str, Any], left: float, timeout: float) -> Told:
     if left <= 0:
-        return CallTimeout(host_id, timeout)
-    argument = {"method_name": "co2.get_properties", "host_id": host_id, "data": None}
+        return CallTimeout(host_shown(row), timeout)
+    argument = {"method_name": "co2.get_properties", "host_id": row["host_id"], "data": None}
     try:
         return check_properties(client.call("method_call", argument, timeout=left))
     except CallTimeout:
-        return CallTimeout(host_id, timeout)
+        return CallTimeout(host_shown(row), timeout)
     except Co2Error as error:
         return error

@@ -11,7 +11,7 @@ from co2.cli.client import CommandClient
 from co2.cli.failures import exit_code
 from co2.cli.only_relays import only_relays
 from co2.cli.output import as_text, one_line, print_json, print_table, to_json
-from co2.cli.satellites import satellites
+from co2.cli.satellites import host_shown, satellites
 from co2.cli.told import check_letters
 from co2.errors import ParseError, RemoteFault
 
@@ -65,7 +65,7 @@ def dead_letters(
       co2 dead-letters --url http://127.0.0.1:2004 --package ham
       co2 dead-letters --url http://127.0.0.1:2004 --repeat 17
       co2 dead-letters --url http://127.0.0.1:2004 --package ham --drop-up-to 17
-      co2 dead-letters --host 8f3a61c2 --repeat 17
+      co2 dead-letters --host foyer-pi --repeat 17
       co2 dead-letters --json | jq '.[].message'
     """
     if repeat is not None and (drop_up_to is not None or package is not None):
@@ -86,7 +86,7 @@ def dead_letters(
                 return _repeat(client, repeat, as_json)
             if drop_up_to is not None:
                 return _drop(client, drop_up_to, package, as_json)
-            rows, code = _of(client, properties["host_id"], package, passed_on=False), 0
+            rows, code = _of(client, properties, package, passed_on=False), 0
         elif repeat is not None or drop_up_to is not None:
             raise click.UsageError(
                 f"{url} is a relay, and satellites keep the dead letters: name the satellite with --host, or on "
@@ -136,16 +136,19 @@ def _of_all(client: CommandClient, package: str | None) -> tuple[list[dict[str, 
         if satellite["kind"] != "co2":
             continue
         try:
-            rows += _of(client, satellite["host_id"], package, passed_on=True)
+            rows += _of(client, satellite, package, passed_on=True)
         except (RemoteFault, ParseError) as error:
             code, text = exit_code(error)
-            click.echo(f"co2: {one_line(satellite['host_id'])}: {one_line(text)}", err=True)
+            click.echo(f"co2: {host_shown(satellite)}: {one_line(text)}", err=True)
     return rows, code
 
 
-def _of(client: CommandClient, host_id: str, package: str | None, *, passed_on: bool) -> list[dict[str, Any]]:
-    rows = _pages(client, host_id, package, passed_on)
-    return [{"satellite": host_id} | row | {"satellite": host_id} for row in rows]  # the row cannot change it
+def _of(
+    client: CommandClient, host: dict[str, Any], package: str | None, *, passed_on: bool
+) -> list[dict[str, Any]]:
+    known = {"satellite": host["host_id"], "satellite_name": host.get("name", "")}
+    rows = _pages(client, host["host_id"], package, passed_on)
+    return [known | row | known for row in rows]  # the row cannot change them
 
 
 def _pages(client: CommandClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
@@ -193,9 +196,10 @@ def _print(rows: Sequence[dict[str, Any]], *, of_many: bool) -> None:
         for row in rows
     ]
     if of_many:
+        hosts = [row.get("satellite_name") or row["satellite"] for row in rows]
         headings, cells = (
             ("SATELLITE", *headings),  # type: ignore[assignment]  # one column more
-            [(row["satellite"], *cell) for row, cell in zip(rows, cells, strict=True)],  # type: ignore[misc]
+            [(host, *cell) for host, cell in zip(hosts, cells, strict=True)],  # type: ignore[misc]
         )
     print_table(headings, cells)
 

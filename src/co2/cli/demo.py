@@ -37,11 +37,11 @@ OSC_TRIES = 5
 class _Host:
     """One co2 process with a state folder of its own."""
 
-    def __init__(self, base: Path, name: str, *args: str, config: str = "") -> None:
-        folder = base / name
+    def __init__(self, base: Path, name: str, *args: str, config: str = "", again: int = 0) -> None:
+        folder = base / (f"{name}-{again}" if again else name)
         (folder / "plugins").mkdir(parents=True, mode=0o700)
         (folder / "co2.toml").write_text(config, "utf-8")
-        command = [sys.executable, "-m", "co2", *args, "--state", str(folder / "state")]
+        command = [sys.executable, "-m", "co2", *args, "--state", str(folder / "state"), "--name", name]
         self.name = name
         self.url = ""
         # In a session of their own they get no Ctrl-C: the demo ends them, in the right order.
@@ -138,8 +138,7 @@ def _start_osc_in(base: Path, satellite: tuple[str, ...]) -> tuple[_Host, int]:
     for attempt in range(OSC_TRIES):
         in_port = _free_udp_port(9000 if attempt == 0 else 0)
         config = f'[plugin.osc]\nlisten = "127.0.0.1:{in_port}"\n'
-        host = _Host(base, f"osc-in-{attempt}", *satellite, "osc", config=config)
-        host.name = "osc-in"
+        host = _Host(base, "osc-in", *satellite, "osc", config=config, again=attempt)
         try:
             host.wait_ready()
             with SimpleClient(host.url, READY_TIMEOUT) as client:

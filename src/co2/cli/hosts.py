@@ -12,6 +12,7 @@ from co2.config import RelayConfig, SatelliteConfig, load_config
 __all__ = ["relay", "satellite"]
 
 _COMMON: tuple[Callable[[Any], Any], ...] = (
+    click.option("--name", metavar="NAME", help="Name of this host, such as foyer-pi.  [default: the machine's]"),
     click.option("--bind", metavar="ADDR", help="IP address to listen on.  [default: 127.0.0.1]"),
     click.option("--state", metavar="DIR", help="Folder for identity and logs."),
     click.option("--plugin-dir", metavar="DIR", help="Folder that holds plugin packages.  [default: ./plugins]"),

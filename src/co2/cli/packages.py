@@ -9,6 +9,7 @@ import click
 from co2.cli.asking import Told
 from co2.cli.failures import exit_code
 from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table
+from co2.cli.satellites import host_shown
 from co2.errors import Co2Error
 
 __all__ = ["in_trouble", "show_packages", "show_trouble", "state", "trouble"]
@@ -80,19 +81,18 @@ def _letters(number: int) -> str:
 def show_trouble(satellites: Sequence[dict[str, Any]]) -> None:
     """Print each package that is in trouble, and what to type next."""
     for satellite in satellites:
-        host_id = one_line(satellite["host_id"])
-        url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
+        url = f"http://127.0.0.1:{one_line(satellite['host_id']).rpartition(':')[2]}"
         for row in satellite["trouble"] or ():
-            for what, next_step in _told(row, host_id):
+            for what, next_step in _told(row, host_shown(satellite)):
                 click.echo(coloured(what, "red"))
                 click.echo(f"    {next_step} --url {url}")
 
 
-def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
+def _told(row: dict[str, Any], host: str) -> Iterator[tuple[str, str]]:
     """Yield, for each trouble of a package, a line that describes it, and what to type next."""
     name = one_line(row["name"])
     typed = shlex.quote(name)  # the satellite may be hostile, and a user pastes this into a shell
-    who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "unknown reason")
+    who, error = f"{name} on {host}", one_line(as_text(row["last_error"]) or "unknown reason")
     for said in ("is parked", "is not loaded"):  # the printed line says this already
         error = error.removeprefix(f"plugin package {name} {said}: ")
     error = error.partition(". Fix it, then: ")[0]  # and this
@@ -129,12 +129,13 @@ def show_packages(hosts: Sequence[dict[str, Any]], told: Sequence[Told], as_json
     """
     rows: list[dict[str, Any]] = []
     code = 0
-    for host_id, answer in _ours(hosts, told):
+    for host, answer in _ours(hosts, told):
         if isinstance(answer, dict):
-            rows += [{"host": host_id} | row | {"host": host_id} for row in answer["plugins"]]  # whatever it says
+            known = {"host": host["host_id"], "host_name": host.get("name", "")}
+            rows += [known | row | known for row in answer["plugins"]]  # whatever it says
         else:
             code, text = exit_code(answer)
-            click.echo(f"co2: {one_line(host_id)}: {one_line(text)}", err=True)
+            click.echo(f"co2: {host_shown(host)}: {one_line(text)}", err=True)
     if as_json:
         print_json(rows)
     elif rows:
@@ -157,15 +158,15 @@ def show_packages(hosts: Sequence[dict[str, Any]], told: Sequence[Told], as_json
 
 def _ours(
     hosts: Sequence[dict[str, Any]], told: Sequence[Told]
-) -> Iterator[tuple[str, dict[str, Any] | Co2Error]]:
+) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Co2Error]]:
     for host, answer in zip(hosts, told, strict=True):
         if answer is not None:
-            yield host["host_id"], answer
+            yield host, answer
 
 
 def _cells(row: dict[str, Any]) -> Sequence[Any]:
     return (
-        row["host"],
+        row["host_name"] or row["host"],
         row["name"],
         state(row),
         row["load"] or "-",

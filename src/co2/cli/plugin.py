@@ -64,7 +64,7 @@ def plugin() -> None:
       co2 plugin ls
       co2 plugin reload ham
       co2 plugin logs ham --follow
-      co2 plugin reload ham --host 8f3a61c2
+      co2 plugin reload ham --host foyer-pi
     """
 
 
@@ -80,7 +80,7 @@ def list_packages(url: str, *, host: str | None, as_json: bool, timeout: float) 
     Examples:
       co2 plugin ls
       co2 plugin ls --json | jq '.[] | {name, load, code}'
-      co2 plugin ls --host 8f3a61c2
+      co2 plugin ls --host foyer-pi
     """
     with CommandClient(url := _url_for(host, url), timeout) as client:
         if host is None:
@@ -140,7 +140,7 @@ def reload(name: str, url: str, *, host: str | None, fresh: bool, as_json: bool,
     \b
     Example:
       co2 plugin reload ham
-      co2 plugin reload ham --host 8f3a61c2
+      co2 plugin reload ham --host foyer-pi
     """
     argument = {"package": name, "fresh": fresh}
     return _change("reload", "reloaded", argument, url, host=host, timeout=timeout, as_json=as_json)
@@ -186,7 +186,7 @@ def logs(name: str, url: str, *, host: str | None, lines: int, follow: bool, tim
       co2 plugin logs ham
       co2 plugin logs ham --follow
       co2 plugin logs ham --json | jq .text
-      co2 plugin logs ham --host 8f3a61c2
+      co2 plugin logs ham --host foyer-pi
     """
     with CommandClient(url := _url_for(host, url), timeout) as client:
         after, left = 0, lines

@@ -1,14 +1,23 @@
 """The satellites of a relay, fetched page by page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from co2.cli.client import CommandClient
+from co2.cli.output import one_line
 
-__all__ = ["PAGE", "satellites"]
+__all__ = ["AWAY", "PAGE", "host_shown", "satellites"]
+
+AWAY = ("away", "stopped")
+"""States of satellites without a link."""
 
 PAGE = 500
 """Satellites in one page."""
+
+
+def host_shown(row: Mapping[str, Any]) -> str:
+    """Return the name of a host in a relay's row, or its host_id if the relay is older than names."""
+    return one_line(row.get("name") or row["host_id"])
 
 
 def satellites(client: CommandClient, *, names: bool) -> Iterator[dict[str, Any]]:

@@ -7,22 +7,21 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import HostIdText, json_option, timeout_option, url_option
+from co2.cli.arguments import HostText, json_option, timeout_option, url_option
 from co2.cli.asking import Told, ask_satellites
 from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table, to_json
 from co2.cli.packages import in_trouble, show_packages, show_trouble, trouble
+from co2.cli.satellites import AWAY, host_shown
 from co2.cli.satellites import satellites as all_satellites
 from co2.errors import Ambiguous, BadParams, NoSuchMethod, RemoteFault
+from co2.host_name import host_label
 
 __all__ = ["methods", "ps"]
 
 TELL_TIMEOUT = 3.0
 """Seconds in which satellites must report their packages, without --plugins and --counters."""
-
-AWAY = ("away", "stopped")
-"""States of satellites without a link."""
 
 MAX_AWAY = 20
 """Satellites that are away and shown; --json shows all."""
@@ -31,7 +30,13 @@ MAX_PROBLEMS = 8
 MAX_PROBLEM = 500
 """Problems of one satellite that are shown, and the characters of each."""
 
-_HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR")
+_HEADINGS = (
+    *("NAME", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR"),
+    "HOST_ID",
+)
+
+_HERE = {"host_id": None, "host_name": None}
+"""Keys in the row of a method of the host that was asked."""
 
 MAX_PLUGINS = 20
 """Plugins of one satellite that are named."""
@@ -85,7 +90,7 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
         print_json({"relay": relay, "satellites": satellites, "away": away})
         return 0
     click.echo(
-        f"relay {one_line(relay['host_id'])}, co2 {one_line(relay['version'])}, up {age(relay['uptime'])}, "
+        f"relay {_host(relay)}, co2 {one_line(relay['version'])}, up {age(relay['uptime'])}, "
         f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'}"
         f"{f', {len(away)} away' if away else ''} (as of {time.strftime('%H:%M:%S')})"
     )
@@ -93,14 +98,14 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
         click.secho(f"PROBLEM: {one_line(problem)}", fg="red", bold=True)
     for row in satellites:
         for problem in row["problems"]:
-            click.secho(f"PROBLEM: {one_line(row['host_id'])}: {one_line(problem)}", fg="red", bold=True)
+            click.secho(f"PROBLEM: {host_shown(row)}: {one_line(problem)}", fg="red", bold=True)
     if satellites:
         print_table(_HEADINGS, [_satellite(row) for row in satellites])
     _show_away(away)
     show_trouble([relay, *satellites])
     if counters:
         click.echo()
-        print_table(("HOST_ID", "COUNTERS"), [(row["host_id"], _shown(row)) for row in (relay, *satellites)])
+        print_table(("NAME", "COUNTERS"), [(host_shown(row), _shown(row)) for row in (relay, *satellites)])
     return 0
 
 
@@ -113,9 +118,14 @@ def _show_away(rows: Sequence[dict[str, Any]]) -> None:
         what = f"{row['state']} for {age(row['silent'])}, last seen {seen}"
         if before_start:
             what = f"{row['state']} since before the relay's start, last seen {seen} by the clock at that time"
-        click.echo(coloured(f"{one_line(row['host_id'])}  {one_line(what)}", "dim"))
+        click.echo(coloured(f"{_host(row)}  {one_line(what)}", "dim"))
     if len(rows) > MAX_AWAY:
         click.echo(f"and {len(rows) - MAX_AWAY} more that are away; co2 forget HOST removes one from the list")
+
+
+def _host(row: dict[str, Any]) -> str:
+    """Return the name of a host with its host_id."""
+    return one_line(host_label(as_text(row.get("name")), row["host_id"]))
 
 
 def _satellites(client: CommandClient) -> list[dict[str, Any]]:
@@ -174,7 +184,7 @@ def _names(row: dict[str, Any]) -> tuple[int | str, str]:
 
 def _satellite(row: dict[str, Any]) -> Sequence[Any]:
     return (
-        row["host_id"],
+        host_shown(row),
         row["state"],
         row["kind"],
         age(row["age"]),
@@ -183,13 +193,17 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
         *_names(row),
         _trouble(row),
         as_text(row["last_error"]) or "-",
+        row["host_id"],
     )
 
 
 @click.command()
 @click.option("--schema", metavar="METHOD", help="Print the JSON Schema of METHOD instead.")
 @click.option(
-    "--host", metavar="ID", type=HostIdText(), help="With --schema: host_id of the host that has the method."
+    "--host",
+    metavar="HOST",
+    type=HostText(),
+    help="With --schema: the host that has the method, by name or host_id.",
 )
 @timeout_option()
 @url_option("--url")
@@ -238,7 +252,8 @@ def _schema(client: CommandClient, name: str, host: str | None) -> Any:
         except RemoteFault as fault:
             if fault.code != NoSuchMethod.code:
                 raise
-            having = [row["host_id"] for row in _of_satellites(client) if row["name"] == name]
+            rows = [row for row in _of_satellites(client) if row["name"] == name]
+            having = [row["host_name"] or row["host_id"] for row in rows]
             if not having:
                 raise
         if len(having) > 1:
@@ -259,9 +274,7 @@ def _described(client: CommandClient, names: Sequence[str]) -> list[dict[str, An
         answers = iter(client.call("system.multicall", questions))
         for name in batch:
             help_text, signatures = (_answer(next(answers)) for _ in range(2))
-            rows.append(
-                {"name": name, "help": as_text(help_text), "signatures": signatures or [], "host_id": None}
-            )
+            rows.append({"name": name, "help": as_text(help_text), "signatures": signatures or [], **_HERE})
     return rows
 
 
@@ -275,7 +288,7 @@ def _of_satellites(client: CommandClient) -> list[dict[str, Any]]:
     except RemoteFault:
         return []  # the host is a satellite, which has no satellites
     return [
-        {"name": name, "help": "", "signatures": [], "host_id": row["host_id"]}
+        {"name": name, "help": "", "signatures": [], "host_id": row["host_id"], "host_name": row.get("name", "")}
         for row in satellites
         for name in row["methods"]
     ]
@@ -289,6 +302,6 @@ def _signature(signatures: Any) -> str:
 
 def _first_line(row: dict[str, Any]) -> str:
     if row["host_id"]:
-        return f"on {row['host_id']}"
+        return f"on {row['host_name'] or row['host_id']}"
     lines = str(row["help"]).strip().splitlines()
     return lines[0] if lines else ""

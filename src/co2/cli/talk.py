@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, HostIdText, MessageText, json_option, timeout_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, HostText, MessageText, json_option, timeout_option, url_option
 from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
 from co2.cli.output import print_json, to_json
+from co2.cli.own_name import own_name
 from co2.errors import Co2Error, NoSuchMethod, RemoteFault
 
 __all__ = ["call", "send"]
@@ -42,7 +43,7 @@ def send(message: str, timeout: float, url: str, as_json: bool) -> int:
         return 0
     with CommandClient(url, timeout) as client:
         with only_relays(client, url):
-            host_id = client.call("relay.register", {})["host_id"]
+            host_id = client.call("relay.register", {"name": own_name("send")})["host_id"]
         try:
             while first is not None:
                 position = client.call("relay.relay", _wire(first, host_id))
@@ -87,9 +88,9 @@ def _lines() -> Iterator[dict[str, Any]]:
 @click.argument("argument", metavar="[ARGUMENT]", type=MessageText(), required=False)
 @click.option(
     "--host",
-    metavar="ID",
-    type=HostIdText(),
-    help="host_id of the host that has the method; the host at --url passes the call on.",
+    metavar="HOST",
+    type=HostText(),
+    help="The host that has the method: its name or host_id, or enough of the beginning of one.",
 )
 @timeout_option(CALL_TIMEOUT, "an answer; hosts give up after 30")
 @url_option("--url")
@@ -101,13 +102,13 @@ def call(
 
     ARGUMENT is a JSON dictionary with the key 'data'; without ARGUMENT it is {"data": null}. A method of a plugin
     has the name package.module.method. If the relay does not have the method itself, it calls the one satellite
-    that has it.
+    that has it. If several have it, choose one with --host.
 
     \b
     Examples:
       co2 call co2.get_properties
       co2 call ham.spam.call_me '{"data": 2}'
-      co2 call ping --host 8f3a…@127.0.0.1:2004 --timeout 3
+      co2 call ping --host foyer-pi --timeout 3
       co2 call example.example.count '{"data": 1}' --url http://127.0.0.1:2004
     """
     with CommandClient(url, timeout) as client:

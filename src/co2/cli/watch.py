@@ -15,6 +15,7 @@ from co2.cli.client import TELL_AFTER, CommandClient
 from co2.cli.failures import EXIT_TERMINATED, EXIT_TIMEOUT
 from co2.cli.only_relays import only_relays
 from co2.cli.output import coloured, one_line, print_json, to_json
+from co2.cli.own_name import own_name
 from co2.errors import CallTimeout, Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
 
 __all__ = ["watch"]
@@ -39,8 +40,9 @@ MAX_SHOWN = 400
 @url_option("--relay")
 @json_option
 def watch(once: bool, count: int | None, timeout: float | None, url: str, as_json: bool) -> int:
-    """Show every message on the network as it comes, until Ctrl-C or SIGTERM.
+    """Show every message on the network as it comes, until Ctrl-C or SIGTERM: time, sender, channel, data.
 
+    The sender is the name of its host, or with --json the host_id; a sender that has no name has its host_id.
     The time is that of its arrival here: a message may have waited at its satellite, as for a relay that was away.
     The exit code is 5 if the time was over before the wanted messages had come. If messages are missing, a line on
     stderr says so, or with --json a line {"gap": …}: messages that the relay's log no longer had when they were
@@ -66,7 +68,7 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
             if as_json:
                 print_json(came)
             else:
-                _show(came)
+                _show(came, watcher.names)
             if wanted is not None and seen >= wanted:
                 return 0
     if wanted is None and seen:
@@ -93,11 +95,15 @@ class _Watcher:
     Args:
         client: of the relay.
         deadline: when to end, in seconds of the monotonic clock; None for never.
+
+    Attributes:
+        names: of the senders of the messages that it yields now, by host_id; a relay older than names sends none.
     """
 
     def __init__(self, client: CommandClient, deadline: float | None) -> None:
         self._client = client
         self._deadline = deadline
+        self.names: dict[str, str] = {}
         self._host_id = ""
         self._after = 0
         self._register()
@@ -110,6 +116,7 @@ class _Watcher:
             except PeerError as error:
                 self._come_back(error)
                 continue
+            self.names = answer.get("names", {})
             for gap in answer["gaps"]:
                 yield "gap", gap
             for message in (*answer["messages"], *answer.get("live", ())):
@@ -124,12 +131,13 @@ class _Watcher:
             self._client.call("relay.unregister", {"host_id": self._host_id}, timeout=2)
 
     def _register(self) -> None:
-        known = {"host_id": self._host_id} if self._host_id else {}
+        known = {"name": own_name("watch"), **({"host_id": self._host_id} if self._host_id else {})}
         answer = self._client.call("relay.register", known, timeout=min(WAIT + 5, max(GRACE, self._left)))
         self._host_id, self._after = answer["host_id"], answer["position"]
 
     def _fetch(self, wait: float) -> dict[str, Any]:
-        arguments = {"host_id": self._host_id, "after": self._after, "max": 200, "wait": wait, "live": True}
+        wanted = {"max": 200, "wait": wait, "live": True, "names": True}
+        arguments = {"host_id": self._host_id, "after": self._after, **wanted}
         found: dict[str, Any] = self._client.call(
             "relay.fetch", arguments, timeout=min(wait + 5, self._left + GRACE), tell_after=wait + TELL_AFTER
         )
@@ -156,11 +164,12 @@ class _Watcher:
                 return
 
 
-def _show(message: dict[str, Any]) -> None:
+def _show(message: dict[str, Any], names: dict[str, str]) -> None:
     data = one_line(to_json(message["data"]))
     if len(data) > MAX_SHOWN:
         data = f"{data[:MAX_SHOWN]}… ({len(data)} characters)"
-    sender = one_line(message.get("host_id", "?"))
+    host_id = message.get("host_id", "?")
+    sender = one_line(names.get(host_id, host_id))
     channel = one_line(message.get("channel", "-"))
     clock = time.strftime("%H:%M:%S")
     sys.stdout.write(f"{coloured(clock, 'dim')} {coloured(sender, 'cyan')} {coloured(channel, 'bold')} {data}\n")

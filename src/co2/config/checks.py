@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from co2.host_name import check_host_name
+
 __all__ = [
     "address",
     "count",
     "duration",
     "folder",
     "group_ids",
+    "host_name",
     "host_names",
     "managed",
     "names",
@@ -141,6 +144,11 @@ def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
         return tuple(dict.fromkeys(items))
 
     return check
+
+
+def host_name(found: Any) -> str:
+    """Check the name of a host."""
+    return check_host_name(_text(found))
 
 
 def host_names(found: Any) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Assemble a configuration: defaults < co2.toml < CO2_… variables < flags."""
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from co2.config.private import check_private, trust_of
 from co2.config.schema import ENTRIES, KEYS, LIMITS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
 from co2.errors import ConfigError
+from co2.host_name import default_host_name
 from co2.near import nearest
 
 __all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "plugin_tables", "relay_url"]
@@ -42,6 +44,7 @@ def load_config(
     for name, key in keys_of(role).items():
         default = key.default[role] if isinstance(key.default, dict) else key.default
         values[name] = given.get(name, default)
+    values["name"] = values["name"] or default_host_name(role, socket.gethostname())
     values["plugin_dir"] = cwd / values["plugin_dir"]
     if values["state"] is not None:
         values["state"] = cwd / values["state"]

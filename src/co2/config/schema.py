@@ -13,6 +13,7 @@ from co2.config.checks import (
     duration,
     folder,
     group_ids,
+    host_name,
     host_names,
     managed,
     names,
@@ -71,6 +72,7 @@ _SATELLITE = ("satellite",)
 KEYS: tuple[Key, ...] = (
     Key("bind", address, "127.0.0.1", _BOTH, "IP address to listen on"),
     Key("port", port, {"relay": 2003, "satellite": 2004}, _BOTH, "port to listen on, 0 for any free one"),
+    Key("name", host_name, None, _BOTH, "name of the host, for people; the machine's by default"),
     Key("state", folder, None, _BOTH, "folder for identity and logs"),
     Key("plugin_dir", folder, Path("plugins"), _BOTH, "folder that holds plugin packages"),
     Key(
@@ -181,6 +183,7 @@ class HostConfig:
     """
 
     role: str
+    name: str = ""
     bind: str = "127.0.0.1"
     port: int = 0
     port_given: bool = False

@@ -3,7 +3,9 @@
 import time
 
 from co2.errors import Unreachable
+from co2.host_name import host_label
 from co2.protocol.relay.away import Away, AwayBook
+from co2.protocol.relay.names import NameBook
 from co2.web.text import duration
 
 __all__ = ["away_words", "method_away"]
@@ -25,8 +27,9 @@ def away_words(one: Away, book: AwayBook) -> str:
     return f"has been away since {since}, for {duration(seconds)}"
 
 
-def method_away(method: str, having: list[Away], book: AwayBook) -> Unreachable:
+def method_away(method: str, having: list[Away], book: AwayBook, names: NameBook) -> Unreachable:
     """Return the fault for a method of satellites that are away."""
     last = having[0]
     more = f" (and {len(having) - 1} other satellites that had it are also away)" if len(having) > 1 else ""
-    return Unreachable(f"{method} is known, but its satellite {last.host_id} {away_words(last, book)}{more}")
+    who = host_label(names.get(last.origin), last.host_id)
+    return Unreachable(f"{method} is known, but its satellite {who} {away_words(last, book)}{more}")

@@ -49,8 +49,8 @@ class ControlMethods:
     async def get_packages(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """List the plugin packages of a satellite, with whole errors. Only from the relay's own machine.
 
-        Takes {host, after}: host_id of the satellite, the part of it before @, or its beginning; only packages
-        behind this name. Returns {packages, more}: a list of {name, state, load, code, …} by name. If ``more`` is
+        Takes {host, after}: name or host_id of the satellite, or the beginning of one; only packages behind
+        this name. Returns {packages, more}: a list of {name, state, load, code, …} by name. If ``more`` is
         true, call again with the last name as ``after``.
         """
         argument, host, asker = self._asked(params, caller)

@@ -10,11 +10,13 @@ from typing import Any
 
 from co2 import __version__
 from co2.config import RelayConfig
-from co2.errors import NotCallable, StorageFailed, Unreachable
+from co2.errors import NotCallable, StorageFailed, UnknownHost, Unreachable
 from co2.host_id import HostId
+from co2.host_name import host_label
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.relay.away_words import away_words
 from co2.relay.control_methods import ControlMethods
+from co2.relay.host_lookup import origin_meant
 from co2.relay.json_routes import JsonRoutes
 from co2.relay.live_viewers import LiveViewers
 from co2.relay.log_lines import LogLines
@@ -129,7 +131,7 @@ class RelayHost(RoleHost):
             now=relay.now,
             turns=self.turns,
         )
-        self._control = SatelliteControl(relay.members, relay.away, relay.links.calls)
+        self._control = SatelliteControl(relay.members, relay.away, relay.core.names, relay.links.calls)
         self._add_methods()
         lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
         routes = JsonRoutes(self._messages, self._members, lines, self.routes.long, lambda: str(self.host_id))
@@ -157,6 +159,11 @@ class RelayHost(RoleHost):
     def host_id(self) -> HostId:
         """The relay's host_id."""
         return self._host_id
+
+    @property
+    def name(self) -> str:
+        """The relay's name."""
+        return self.relay.core.name
 
     @property
     def ready_line(self) -> str:
@@ -273,20 +280,39 @@ class RelayHost(RoleHost):
             yield str(member.host_id), member.methods
 
     async def _call_elsewhere(
-        self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
+        self, host: str | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Any:
-        if host_id is None:
+        if host is None:
             member = self._member_having(method)
         else:
+            host_id = HostId.parse(host)
             gone = self.relay.away.get(host_id.origin)
             if gone is not None and self.relay.members.get(host_id.origin) is None:
-                raise Unreachable(f"{gone.host_id} {away_words(gone, self.relay.away)}")
+                label = host_label(self.relay.core.names.get(gone.origin), gone.host_id)
+                raise Unreachable(f"{label} {away_words(gone, self.relay.away)}")
             member = self.relay.members.find(host_id)
         params = [argument] if argument else []
         return await self._call_member(member, method, params, caller)
 
+    def _host_meant(self, word: str) -> str:
+        """Return the host_id of a host given by its name or origin, or by the beginning of one.
+
+        Raises:
+            Ambiguous: it can mean several hosts.
+            UnknownHost: it means no host, or one that has not been here for long.
+        """
+        origin = origin_meant(self.relay.core.names, self.relay.away, word)
+        if origin == self._host_id.origin:
+            return str(self._host_id)
+        found = self.relay.members.get(origin) or self.relay.away.get(origin)
+        if found is None:
+            name = self.relay.core.names.get(origin)
+            raise UnknownHost(f"{name} is known here, but not connected, nor among those that left lately")
+        return str(found.host_id)
+
     def _member_having(self, method: str) -> Member:
-        return member_having(self.relay.members, self.relay.away, self.relay.now(), method)
+        relay = self.relay
+        return member_having(relay.members, relay.away, relay.core.names, relay.now(), method)
 
     async def _passed_on(self, method: str, params: list[Any], caller: Caller) -> Any:
         """Call a method that this host does not have on the one member that has it."""
@@ -296,8 +322,8 @@ class RelayHost(RoleHost):
         return await self._call_member(member, method, params, caller)
 
     async def _call_member(self, member: Member, method: str, params: list[Any], caller: Caller) -> Any:
-        if member.kind == "fetching":
-            raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
+        if member.kind == "watcher":
+            raise NotCallable(f"{member.label} registered without a port: it only fetches")
         if member.peer is not None:
             # Each link counts as one caller, over XML-RPC each address; the relay's plugins count as one together.
             who: Hashable = (caller.address, caller.port) if caller.over_link else source_of(caller.address)

@@ -287,7 +287,7 @@ class Links:
                     "E_ID_REUSE: %s used number %d of run %d for two messages, as after a state folder was "
                     "restored or copied; "
                     "the second was not passed on",
-                    peer.host_id, seq, epoch,
+                    peer.label, seq, epoch,
                 )  # fmt: skip
 
     def _failed(self, peer: Peer) -> None:
@@ -309,7 +309,7 @@ class Links:
             most = SCANNED if stream.package else CHUNK
             reading = await self.disk_reads.read(peer, stream.position, most)
         except Exception as error:
-            _logger.exception("the log could not be read for %s", peer.host_id)
+            _logger.exception("the log could not be read for %s", peer.label)
             self.driver.lost(peer, f"internal error: {type(error).__name__}")
         else:
             self.driver.disk_read(stream, reading)

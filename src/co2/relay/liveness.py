@@ -63,10 +63,10 @@ class LivenessChecker:
             await asyncio.gather(*(self._check(member) for member in self._members.foreign))
 
     async def _check(self, member: Member) -> None:
-        if member.kind != "fetching" and self._now() - member.seen_at >= self._interval:
+        if member.kind != "watcher" and self._now() - member.seen_at >= self._interval:
             async with self._free:
                 await self._ping(member)
-        limit = self._fetch_timeout if member.kind == "fetching" else self._drop_after
+        limit = self._fetch_timeout if member.kind == "watcher" else self._drop_after
         silent = self._now() - member.seen_at
         if silent > limit and self._members.get(member.host_id.origin) is member:
             self._drop(member, f"silent for {silent:.0f} s, the limit is {limit:g} s")
@@ -77,7 +77,7 @@ class LivenessChecker:
         except RemoteFault:
             pass  # a server without ping has answered, too
         except Exception as error:  # an error of ours, too: it must not end the checks of all members
-            self._unanswered(member, as_fault(error, f"ping of {member.host_id}"))
+            self._unanswered(member, as_fault(error, f"ping of {member.label}"))
             return
         member.state = "ok"
         member.seen_at = self._now()

@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from co2.errors import BadParams, Denied, IdentityRefused
+from co2.errors import BadParams, Denied, IdentityRefused, UnknownHost
 from co2.host_id import HostId
+from co2.host_name import check_host_name
 from co2.protocol.relay.away import Absence, Away, AwayBook
 from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.names import NameBook
 from co2.protocol.wire.host_names import names_size
 from co2.protocol.wire.link_frames import BEGINNING
 from co2.relay.callers import check_not_passed_on, check_unowned
 from co2.relay.durable_log import DurableLog
+from co2.relay.host_lookup import origin_meant
 from co2.relay.links import Links
 from co2.relay.members import GIVES_WAY_AFTER, Member, Members, names_in
 from co2.relay.relay import RelayRole
@@ -75,9 +78,9 @@ class MemberMethods:
     def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """Become a member of this relay's network.
 
-        Takes {port?, host_id?}. With a port the relay calls ``notify`` there, without one the caller fetches
-        with relay.fetch. A known host_id from the same address resumes where it was. Returns {host_id,
-        position, log_id}.
+        Takes {port?, host_id?, name?}. With a port the relay calls ``notify`` there, without one the caller
+        fetches with relay.fetch. A known host_id from the same address resumes where it was. ``name`` is for
+        people; the relay adds a number if another host has it. Returns {host_id, position, log_id, name}.
         """
         argument = one_dict(params)
         check_not_passed_on(caller, "register")
@@ -90,6 +93,7 @@ class MemberMethods:
         self._members.check_owner(host_id)
         self._check_unlinked(host_id)
         names_in(argument)
+        _wish(argument)
         if self._core.asks:
             return self._register_if_admitted(argument, host_id)
         return self._register(argument, host_id)
@@ -103,17 +107,21 @@ class MemberMethods:
         return self._register(argument, host_id)
 
     def _register(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
-        kind = _kind(argument)
+        kind, wish = _kind(argument), _wish(argument)
         member = self._members.get(host_id.origin)
         known = member is not None
         if member is None:
             head, now = self._log.committed, self._relay.now()
             resume = argument.get("resume") is not False
+            self._replace_ended(host_id, kind, wish)
             self._make_room(host_id.ip, now)
             member = self._members.add(host_id, kind, head, now, resume=resume)
-            self._relay.say(logging.INFO, host_id.origin, "%s registered (%s)", host_id, kind)
+            self._core.names.arrived(host_id.origin)
+            member.name = self._core.names.give(host_id.origin, wish)
+            self._relay.say(logging.INFO, host_id.origin, "%s registered (%s)", member.label, kind)
         elif argument.get("resume") is False:
             member.cursor = self._log.committed
+        member.name = self._core.names.give(host_id.origin, wish)
         if argument.get("log_id", self._log.log_id) != self._log.log_id:
             self._other_log(member)
         member.methods, member.plugins = names_in(argument)
@@ -125,7 +133,20 @@ class MemberMethods:
             "host_id": str(host_id),
             "position": member.cursor,
             "log_id": self._log.log_id,
+            "name": member.name,
         }
+
+    def _replace_ended(self, host_id: HostId, kind: str, wish: str) -> None:
+        """Remove an earlier watcher with the name of a new one at its address, if it has stopped fetching.
+
+        It has ended without unregistering, and would be listed for a minute beside the one that takes its place.
+        """
+        before = self._members.get(self._core.names.owner(wish))
+        if before is None or (before.kind, kind) != ("watcher", "watcher") or before.host_id.ip != host_id.ip:
+            return
+        if not before.fetches and before.silence(self._relay.now()) >= GIVES_WAY_AFTER:
+            self._relay.say(logging.INFO, host_id.origin, "%s makes way: it registers anew", before.label)
+            self._relay.take_out(before, keep_cursor=True)
 
     def _make_room(self, ip: str, now: float) -> None:
         """Free a place for a member without a link: drop a silent member, or one of too many links."""
@@ -143,7 +164,7 @@ class MemberMethods:
         member = self._members.find(callers_host_id(one_dict(params), caller))
         self._check_unlinked(member.host_id)
         self._relay.take_out(member, keep_cursor=False)
-        self._relay.say(logging.INFO, member.host_id.origin, "%s said goodbye", member.host_id)
+        self._relay.say(logging.INFO, member.host_id.origin, "%s said goodbye", member.label)
         return True
 
     def get_satellites(self, params: Sequence[Any], _caller: Caller) -> LongList:
@@ -203,19 +224,24 @@ class MemberMethods:
             yield row
             number += 1
         if away is not None:
-            yield from away_rows(away)
+            yield from away_rows(away, self._core.names)
 
     def forget(self, params: Sequence[Any], caller: Caller) -> bool:
         """Forget a satellite that is away: its row, whose its host_id is, where it was. Only from this machine.
 
-        Takes {host_id}: all of it, or its random part. Returns true; false for one that nobody knows. A Fault for
-        one that is connected.
+        Takes {host_id}: all of it, its random part or its name, or enough of the beginning of one of these.
+        Returns true; false for one that nobody knows. A Fault for one that is connected, and for what can mean
+        several.
         """
         if not caller.is_local:
             raise Denied("allowed only from the relay's own machine: call 127.0.0.1, not through a relay")
-        origin = text(one_dict(params), "host_id").partition("@")[0]
-        if self._members.get(origin) is not None:
-            raise BadParams(f"{origin} is connected: stop it first, then forget it")
+        word = text(one_dict(params), "host_id")
+        try:
+            origin = origin_meant(self._core.names, self._relay.away, word)
+        except UnknownHost:
+            return False
+        if (member := self._members.get(origin)) is not None:
+            raise BadParams(f"{member.label} is connected: stop it first, then forget it")
         return self._relay.forget(origin)
 
     def _row(self, member: Member) -> dict[str, Any]:
@@ -224,6 +250,7 @@ class MemberMethods:
         buffered = self._links.buffered
         return {
             "left_out": 0,
+            "name": member.name,
             "host_id": str(member.host_id),
             "kind": member.kind,
             "state": self._relay.state_of(member),
@@ -280,18 +307,19 @@ class MemberMethods:
         member.miss(0, BEGINNING, "log replaced")
 
 
-def away_rows(book: AwayBook) -> Iterator[dict[str, Any]]:
+def away_rows(book: AwayBook, names: NameBook) -> Iterator[dict[str, Any]]:
     """Produce the rows of satellites that are away, with names as far as they fit."""
     left = MAX_AWAY_NAMES_TOLD
     for one in book.rows()[:MAX_AWAY_TOLD]:
         left -= sum(map(len, (*one.methods, *one.plugins)))
-        yield _away_row(one, book.absence(one), with_names=left >= 0)
+        yield _away_row(one, names.get(one.origin), book.absence(one), with_names=left >= 0)
 
 
-def _away_row(one: Away, absence: Absence, *, with_names: bool) -> dict[str, Any]:
+def _away_row(one: Away, name: str, absence: Absence, *, with_names: bool) -> dict[str, Any]:
     """Return the row of a satellite that is away, with every key of a connected one's."""
     return {
         "left_out": 0 if with_names else len(one.methods) + len(one.plugins),
+        "name": name,
         "host_id": one.host_id,
         "kind": "co2",
         "state": one.state,
@@ -315,7 +343,21 @@ def _away_row(one: Away, absence: Absence, *, with_names: bool) -> dict[str, Any
 
 
 def _kind(argument: Mapping[str, Any]) -> str:
-    return "notified" if argument.get("port") else "fetching"
+    return "notified" if argument.get("port") else "watcher"
+
+
+def _wish(argument: Mapping[str, Any]) -> str:
+    """Return the name that a member without a link wishes for, '' for none.
+
+    Raises:
+        BadParams: it is no name.
+    """
+    if "name" not in argument:
+        return ""
+    try:
+        return check_host_name(text(argument, "name"))
+    except ValueError as error:
+        raise BadParams(f"key 'name': expected {error}") from None
 
 
 def _names_size(row: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from co2.errors import BadParams, BadRequest, IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
+from co2.host_name import host_label
 from co2.protocol.relay.away import fitting_claims
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.wire.host_names import check_names
@@ -40,7 +41,7 @@ FEW = 16
 """Limit of members below which all of them may be without a link."""
 
 GIVES_WAY_AFTER = 5.0
-"""Seconds of silence after which a fetching member may give way to another one of its address."""
+"""Seconds of silence after which a watcher may give way to another one of its address."""
 
 
 @dataclass(slots=True)
@@ -49,7 +50,8 @@ class Member:
 
     Attributes:
         host_id: with the address that the relay observed; port 0 if it only fetches.
-        kind: ``co2`` (linked), ``notified`` (no link, a port) or ``fetching`` (no link, no port).
+        kind: ``co2`` (linked), ``notified`` (no link, a port) or ``watcher`` (no link, no port).
+        name: for people, unique in this network.
         cursor: position of the last message that it got; a linked one has its cursor on the link.
         registered_at: seconds on the monotonic clock.
         seen_at: when it last answered or fetched, the same clock.
@@ -103,6 +105,12 @@ class Member:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     notifier: asyncio.Task[None] | None = None
     peer: Peer | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name and host_id, as in texts for people."""
+        return host_label(self.name, self.host_id)
 
     @property
     def position(self) -> int:
@@ -181,7 +189,7 @@ class Member:
 
     def as_host(self) -> Host:
         """Return the member as plugins see it."""
-        return Host(str(self.host_id), [*self.methods], [*self.plugins])
+        return Host(str(self.host_id), [*self.methods], [*self.plugins], name=self.name)
 
     def silence(self, now: float) -> float:
         """Return the seconds since the last sign of life; 0 for a link, which pings keep checking."""
@@ -357,7 +365,7 @@ class Members:
     def giving_way(self, ip: str, now: float, links: int = 0) -> Member | None:
         """Return the member that must give way to a new one without a link from an address; None for none.
 
-        It is the fetching member that has been silent longest; members that have never fetched go first. If the
+        It is the watcher that has been silent longest; members that have never fetched go first. If the
         address has its full share, it is one of its own, and only after :data:`GIVES_WAY_AFTER`. If another
         address has more members, it is one of theirs.
 
@@ -394,7 +402,7 @@ class Members:
 
     def _silent_longest(self, source: str, now: float, patience: float) -> Member | None:
         members = (self._foreign[origin] for origin in self._foreign_of.of(source))
-        found = [one for one in members if one.kind == "fetching" and not one.fetches]
+        found = [one for one in members if one.kind == "watcher" and not one.fetches]
         found = [one for one in found if one.silence(now) >= patience]
         return min(found, key=lambda one: (one.has_fetched, one.seen_at), default=None)
 

@@ -21,7 +21,7 @@ from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
 from co2.relay.live_ring import LiveRing
 from co2.relay.members import Member, Members
-from co2.relay.message_reader import MessageReader, Messages, unreadable
+from co2.relay.message_reader import LogMessage, MessageReader, Messages, unreadable
 from co2.relay.notifier import write_live, write_plain
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.server.rpc.arguments import callers_host_id, integer, number, one_dict, text
@@ -212,7 +212,8 @@ class MessageMethods:
         Takes {host_id, after, max, wait}: ``after`` the position read last (0: the oldest kept), at most ``max``
         messages, ``wait`` up to 25 seconds. Returns {messages, next, gaps}; ``next`` is the next call's
         ``after``, which acknowledges this answer. Own messages are left out. With ``live`` true it also returns
-        {live, live_missed}: live messages since the last such call, and how many had gone by then.
+        {live, live_missed}: live messages since the last such call, and how many had gone by then. With ``names``
+        true it also returns {names}: the senders' names, by their host_id.
         """
         argument = one_dict(params)
         check_not_passed_on(caller, "fetch")
@@ -221,7 +222,7 @@ class MessageMethods:
         maximum = integer(argument, "max", 100, 1, FETCH_MAX)
         deadline = self._now() + number(argument, "wait", 0, 0, FETCH_WAIT)
         gaps: list[dict[str, Any]] = []
-        if member.kind == "fetching":
+        if member.kind == "watcher":
             # A position acknowledges all messages before it, except 0, the oldest kept.
             member.cursor = min(after, self._log.committed) if after else member.cursor
             if after == member.told_next:
@@ -229,12 +230,14 @@ class MessageMethods:
                 member.has_heard(member.unconfirmed)
             gaps = list(member.gaps_to_tell)
         live = argument.get("live", False)
-        if not isinstance(live, bool):
-            raise BadParams("key 'live': expected a boolean")
+        names = argument.get("names", False)
+        for key, given in (("live", live), ("names", names)):
+            if not isinstance(given, bool):
+                raise BadParams(f"key {key!r}: expected a boolean")
         if live:
             head = self._live.watch()
             member.live_next = head if member.live_next is None else member.live_next
-        wanted = _Fetch(after, maximum, deadline, (caller.address, caller.port), tuple(gaps), live)
+        wanted = _Fetch(after, maximum, deadline, (caller.address, caller.port), tuple(gaps), live, names)
         if live:
             member.live_call = wanted
         member.has_fetched = True
@@ -262,19 +265,35 @@ class MessageMethods:
             left = wanted.deadline - self._now()
             # A caller may have dropped an earlier call, unnoticed by the relay.
             is_latest = member.live_call is wanted
-            news = await self._live_news(member, wanted) if is_latest else _NO_NEWS if wanted.live else {}
+            heard: list[LogMessage] = []
+            news = await self._live_news(member, wanted, heard) if is_latest else _NO_NEWS if wanted.live else {}
             if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
                 break
             if not await self._waiters.appended(seen, left, wanted.end, live=is_latest):
                 break
         answer = await self._fetched(member, read, gaps)
         member.told_next, member.unconfirmed = answer["next"], list(wanted.gaps)
+        if wanted.names:
+            answer["names"] = self._names_of([*read.messages, *heard])
         return {**answer, **news}
 
-    async def _live_news(self, member: Member, wanted: "_Fetch") -> dict[str, Any]:
-        """Return the live messages since the last call of this member; it never gets the ones left out now."""
+    def _names_of(self, messages: Sequence[LogMessage]) -> dict[str, str]:
+        """Return the names of the senders of messages by host_id, of those that have one."""
+        names = self._core.names
+        found = {host_id: names.shown(host_id.partition("@")[0]) for host_id in {one.host_id for one in messages}}
+        return {host_id: name for host_id, name in found.items() if name}
+
+    async def _live_news(self, member: Member, wanted: "_Fetch", heard: list[LogMessage]) -> dict[str, Any]:
+        """Return the live messages since the last call of this member; it never gets the ones left out now.
+
+        Args:
+            member: that fetches.
+            wanted: by its call.
+            heard: gets these messages, as they are in the log.
+        """
         assert member.live_next is not None
         read = self._live.read(member.live_next, wanted.maximum, FETCH_BYTES, member.host_id.origin)
+        heard += read.messages
         member.live_next, missed = read.next, read.missed
         messages: list[Written] = []
         size = 0
@@ -329,6 +348,7 @@ class _Fetch:
     end: tuple[str, int]
     gaps: tuple[dict[str, Any], ...] = ()
     live: bool = False
+    names: bool = False
 
 
 def _batches(messages: Sequence[SentMessage]) -> Iterator[list[SentMessage]]:

@@ -4,8 +4,10 @@ from itertools import islice
 from math import inf
 
 from co2.errors import Ambiguous, NoSuchMethod
+from co2.host_name import host_label
 from co2.near import nearest
 from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.names import NameBook
 from co2.relay.away_words import method_away
 from co2.relay.members import Member, Members
 from co2.server.rpc.method_call import is_reserved
@@ -28,12 +30,13 @@ MAX_NAMED = 8
 """Hosts that are named if several have a method."""
 
 
-def member_having(members: Members, away_book: AwayBook, now: float, method: str) -> Member:
+def member_having(members: Members, away_book: AwayBook, names: NameBook, now: float, method: str) -> Member:
     """Return the one member that has a method.
 
     Args:
         members: the connected members.
         away_book: the satellites that are away.
+        names: of all hosts.
         now: monotonic seconds.
         method: name of the method.
 
@@ -48,10 +51,10 @@ def member_having(members: Members, away_book: AwayBook, now: float, method: str
     away = away_book.having(method)
     if not having:
         if away:
-            raise method_away(method, away, away_book)
+            raise method_away(method, away, away_book, names)
         raise NoSuchMethod(method, _meant(members, method))
     if len(having) > 1:
-        named = [str(member.host_id) for member in having[:MAX_NAMED]]
+        named = [member.label for member in having[:MAX_NAMED]]
         more = f" and {len(having) - MAX_NAMED} more" if len(having) > MAX_NAMED else ""
         raise Ambiguous(
             f"several hosts have {method}: {', '.join(named)}{more}; choose one: method_call with host_id, "
@@ -64,18 +67,20 @@ def member_having(members: Members, away_book: AwayBook, now: float, method: str
     for other in away:
         before = other.claims.get(method, 0) < claim
         if before and other.ip != ip and away_book.absence(other).seconds < NAME_KEPT:
-            raise _had_it(method, f"{other.host_id} had {method} and is away", member)
+            raise _had_it(
+                method, f"{host_label(names.get(other.origin), other.host_id)} had {method} and is away", member
+            )
     since = now - NAME_KEPT
     for back in members:  # its plugins may still load
         if back.held.get(method, inf) < claim and back.host_id.ip != ip and back.held_at > since:
-            raise _had_it(method, f"{back.host_id} had {method}, was away, and has not announced it again", member)
+            raise _had_it(method, f"{back.label} had {method}, was away, and has not announced it again", member)
     return member
 
 
 def _had_it(method: str, who: str, member: Member) -> Ambiguous:
     return Ambiguous(
-        f"{who}; {member.host_id} now announces it. Choose one: method_call with host_id, or co2 call --host; "
-        f"co2 forget gives the method to {member.host_id}"
+        f"{who}; {member.label} now announces it. Choose one: method_call with host_id, or co2 call --host; "
+        f"co2 forget gives the method to {member.name or member.host_id}"
     )
 
 

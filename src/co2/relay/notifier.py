@@ -78,7 +78,7 @@ class Notifier:
                 delay = _FIRST_RETRY
                 self._tries = 0
             except Exception as error:  # an error of ours, too: the member must get the messages after this one
-                await self._handle_failure(as_fault(error, f"notify of {self._member.host_id}"))
+                await self._handle_failure(as_fault(error, f"notify of {self._member.label}"))
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _LONGEST_RETRY)
 

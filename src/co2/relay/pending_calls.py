@@ -95,7 +95,7 @@ class PendingCalls:
         """
         if self._callers[caller] >= MAX_CALLS_OF_CALLER:
             raise Unreachable(
-                f"{callee.host_id}: {who} has {MAX_CALLS_OF_CALLER} calls to satellites in progress, "
+                f"{callee.label}: {who} has {MAX_CALLS_OF_CALLER} calls to satellites in progress, "
                 "the limit for one caller; wait for some of them"
             )
         to = self._to.get(callee) or _Shares()
@@ -142,14 +142,14 @@ class PendingCalls:
     def left(self, callee: Peer) -> None:
         """Answer all calls to a satellite whose link has ended."""
         for call in self._to.get(callee, ()):
-            _tell(call, f"{callee.host_id}: its link has ended")
+            _tell(call, f"{callee.label}: its link has ended")
 
     def _make_room(self, shares: _Shares, caller: Hashable, callee: Peer, why: str) -> None:
         oldest = shares.oldest_of_most()
         if shares.number_of(oldest.caller) <= shares.number_of(caller) + 1:
-            raise Unreachable(f"{callee.host_id}: {why}; try again")
+            raise Unreachable(f"{callee.label}: {why}; try again")
         self.displaced += 1
-        _tell(oldest, f"{oldest.callee.host_id}: {why}, and its caller has most of them; try again")
+        _tell(oldest, f"{oldest.callee.label}: {why}, and its caller has most of them; try again")
         self.remove(oldest)
 
 

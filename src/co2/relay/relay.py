@@ -113,6 +113,7 @@ class RelayRole:
             now=self.now,
             origins=None if keeper is None else keeper.book,
             receipts=receipts,
+            name=config.name,
         )
         self.core.elsewhere = self.members.foreign_address
         self.links = Links(self.core, log, self, max_links=self._max_links, keeper=keeper)
@@ -189,13 +190,13 @@ class RelayRole:
         """Start the notifier that a member's kind needs; replace it if the port or kind has changed."""
         changed = not known or member.host_id != host_id or member.kind != kind
         member.host_id, member.kind = host_id, kind
-        if kind == "fetching":
+        if kind == "watcher":
             member.state, member.seen_at = "ok", self.now()
         if not changed:
             member.wake.set()
             return
         self.dismiss(member)
-        if kind != "fetching":
+        if kind != "watcher":
             timeout = self._config.notify_timeout
             notifier = Notifier(
                 member, self.reader, self._client, timeout, now=self.now, too_long=self._too_long, say=self.say
@@ -212,7 +213,7 @@ class RelayRole:
             if self.members.get(member.host_id.origin) is member:
                 self.show(member)
         except PeerError as error:
-            _logger.debug("%s does not list its methods: %s", member.host_id, error)
+            _logger.debug("%s does not list its methods: %s", member.label, error)
             if isinstance(error, AnswerTooBig):
                 member.last_error = str(error)
                 self._too_long(member)
@@ -239,12 +240,14 @@ class RelayRole:
                 member.offered, member.held, member.held_at = before.offered, before.held, before.held_at
             elif (gone := self.away.get(peer.origin)) is not None:
                 member.held, member.held_at = gone.claims, self.away.since(gone)
-            self.say(logging.INFO, peer.origin, "%s joined", peer.host_id)
-        member.host_id = peer.host_id
+            self.say(logging.INFO, peer.origin, "%s joined", peer.label)
+        member.host_id, member.name = peer.host_id, peer.name
         member.methods, member.plugins = peer.methods, peer.plugins
         self.show(member)
         if self.away.joined(peer.host_id, peer.methods, peer.plugins, {**member.offered, **member.held}):
             self._keep_away()
+        if self._keeper is not None:
+            self._keeper.keep()  # its name may be another one
 
     def listen_to_live(self, who: str, take: Callable[[Entry], None] | None) -> None:
         """Let somebody take live messages from now on; with None no longer."""
@@ -290,9 +293,9 @@ class RelayRole:
         if self._stopping:
             return  # all links end: one line each would delay the stop
         if reason == close_reasons.STOPPING:
-            self.say(logging.INFO, peer.origin, "%s said goodbye", member.host_id)
+            self.say(logging.INFO, peer.origin, "%s said goodbye", member.label)
         else:
-            self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s", member.host_id, why)
+            self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s", member.label, why)
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """Call a method of this relay for a satellite."""
@@ -314,12 +317,12 @@ class RelayRole:
         """Update a member in the roster."""
         member.offer(self.away.next_claim())
         book = self.core.roster
-        if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
+        if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins, member.name):
             self.say(
                 logging.WARNING,
                 member.host_id.origin,
                 "%s has more methods than the relay can announce",
-                member.host_id,
+                member.label,
             )
         self._roster_changed()
         if self.plugins is not None:
@@ -329,6 +332,8 @@ class RelayRole:
         """Remove a member everywhere; with ``keep_cursor`` it can return and resume."""
         self.dismiss(member)
         self.members.remove(member, keep_cursor=keep_cursor)
+        if member.host_id.origin not in self.core.peers:  # a link keeps the name by itself
+            self.core.names.left(member.host_id.origin)
         self.core.roster.remove(member.host_id.origin)
         self._roster_changed()
         if self.plugins is not None:
@@ -366,7 +371,7 @@ class RelayRole:
         return member.silence(self.now()) if member.peer is None else self.links.silence(member.peer)
 
     def drop(self, member: Member, why: str) -> None:
-        self.say(logging.WARNING, member.host_id.origin, "%s dropped: %s", member.host_id, why)
+        self.say(logging.WARNING, member.host_id.origin, "%s dropped: %s", member.label, why)
         self.dropped_members += 1
         self.take_out(member, keep_cursor=True)
 

@@ -113,7 +113,7 @@ class SatelliteCalls:
     ) -> bytes:  # fmt: skip
         """Call a method of a satellite and return its encoded result, see :meth:`call`."""
         if peer.state != "open":
-            raise Unreachable(f"{peer.host_id}: its link has ended")
+            raise Unreachable(f"{peer.label}: its link has ended")
         try:
             packed = pack_value(argument)
         except (ValueRefused, TooBig) as error:
@@ -125,7 +125,7 @@ class SatelliteCalls:
             async with asyncio.timeout(timeout):
                 result = await pending.answer
         except TimeoutError:
-            raise CallTimeout(f"{method} on {peer.host_id}", timeout) from None
+            raise CallTimeout(f"{method} on {peer.label}", timeout) from None
         finally:
             self._pending.remove(pending)
         if result.code:

@@ -15,6 +15,7 @@ from co2.errors import CallTimeout, NoSuchMethod, NotCallable, ParseError, PeerE
 from co2.log_repeats import RecentlyLogged
 from co2.logs import LineBudgets
 from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.names import NameBook
 from co2.protocol.wire.relay_requests import (
     DROP_DEAD_LETTERS,
     GET_DEAD_LETTERS,
@@ -52,12 +53,14 @@ class SatelliteControl:
     Args:
         members: the connected members.
         away: the satellites that are away.
+        names: of all hosts.
         calls: over links.
     """
 
-    def __init__(self, members: Members, away: AwayBook, calls: SatelliteCalls) -> None:
+    def __init__(self, members: Members, away: AwayBook, names: NameBook, calls: SatelliteCalls) -> None:
         self._members = members
         self._away = away
+        self._names = names
         self._calls = calls
         self._lines = LineBudgets()
         self._told = RecentlyLogged()
@@ -70,7 +73,7 @@ class SatelliteControl:
         Raises:
             PeerError: see :func:`~co2.relay.host_lookup.linked_member`.
         """
-        return str(linked_member(self._members, self._away, host).host_id)
+        return str(linked_member(self._members, self._away, self._names, host).host_id)
 
     async def packages(self, host: str, after: str, asker: str) -> PackageList:
         """Return the status of a satellite's packages, by name, as many as fit.
@@ -136,11 +139,11 @@ class SatelliteControl:
             ParseError: the answer has another form, or is too long.
             RemoteFault: the satellite refused.
         """
-        member = linked_member(self._members, self._away, host)
+        member = linked_member(self._members, self._away, self._names, host)
         peer = member.peer
         if peer is None:
-            raise NotCallable(f"{member.host_id} has no link to this relay: it is no satellite of co2")
-        name = str(member.host_id)
+            raise NotCallable(f"{member.label} has no link to this relay: it is no satellite of co2")
+        name = member.label
         what = _shown(request, argument)
         self._check_room(name)
         if request.controls or self._told.is_new((asker, name, what)):

@@ -50,9 +50,10 @@ class RelayView(RoleView):
             now = relay.now()
             page, no_page = self._page_of(member, here=here)
             yield SatelliteRow(
+                name=member.name,
                 host_id=str(member.host_id),
                 ip=member.host_id.ip,
-                port=member.host_id.port if member.kind != "fetching" else 0,
+                port=member.host_id.port if member.kind != "watcher" else 0,
                 kind=member.kind,
                 state=relay.state_of(member),
                 age=now - member.registered_at,
@@ -70,9 +71,9 @@ class RelayView(RoleView):
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
         """Return the satellites that are away, the latest first."""
-        book = self._relay.away
+        book, names = self._relay.away, self._relay.core.names
         return [
-            AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins)
+            AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins, name=names.get(one.origin))
             for one in book.rows()[:at_most]
         ]
 

@@ -71,6 +71,11 @@ class SatelliteHost(RoleHost):
         return self.satellite.link.host_id
 
     @property
+    def name(self) -> str:
+        """The name that the relay has given; before that, the one of the configuration."""
+        return self.satellite.link.core.name
+
+    @property
     def ready_line(self) -> str:
         """``ready satellite <host_id> <url>``; the URL has the address that it listens on."""
         url = host_url(local_ip(self._config.bind, "192.0.2.1"), self.host_id.port)
@@ -143,21 +148,21 @@ class SatelliteHost(RoleHost):
         return DoorAnswer(await self.routes.long.write(told) + b"\n")
 
     async def _call_elsewhere(
-        self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
+        self, host: str | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Any:
         link = self.satellite.link
         if method.startswith(OF_THE_RELAY):
             raise Denied(
                 f"{method} must be called at the relay itself, {self._config.relay}, not through a satellite"
             )
-        if host_id is None:
+        if host is None:
             # Only plugins' methods are looked up: a host's own would be another host's, with effects there.
             known = any(method in host.methods for host in link.hosts)
             if is_reserved(method) or not (known or ("." in method and link.joined.is_set())):
                 raise NoSuchMethod(method)
         passed_on = {**argument, "method_name": method}
-        if host_id is not None:
-            passed_on["host_id"] = str(host_id)
+        if host is not None:
+            passed_on["host_id"] = host
         # Without a host_id the relay looks it up: it has plugin methods, too, and knows who has just joined or
         # left.
         return await link.call(
@@ -172,5 +177,5 @@ def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, An
         size -= names_size(row["methods"]) + 8 * len(row["methods"])
         told = row["methods"] if size >= 0 else []
         left_out = {} if size >= 0 else {"left_out": len(row["methods"])}
-        rows.append({"host_id": row["host_id"], "methods": told, **left_out})
+        rows.append({"name": row["name"], "host_id": row["host_id"], "methods": told, **left_out})
     return rows

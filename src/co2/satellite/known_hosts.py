@@ -1,6 +1,7 @@
 """The satellites of the network, as reported by the relay."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 
 from co2.protocol.wire.link_frames import Roster
 from co2.protocol.wire.plugin_frames.frames import Host
@@ -33,8 +34,9 @@ class KnownHosts:
         if roster.begins:
             self._unconfirmed = set(self._rows)
         joined = []
-        for host_id, methods, plugins in roster.rows:
-            host, origin = Host(host_id, methods, plugins), host_id.partition("@")[0]
+        names = chain(roster.names, repeat(""))  # a relay older than names sends none
+        for (host_id, methods, plugins), name in zip(roster.rows, names, strict=False):
+            host, origin = Host(host_id, methods, plugins, name=name), host_id.partition("@")[0]
             self._unconfirmed.discard(origin)
             if self._rows.get(origin) != host:
                 self._rows[origin] = host

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from co2.errors import BadParams, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
+from co2.host_name import host_label
 from co2.logs import TOLD, LineBudgets
 from co2.pending_replies import PendingReplies
 from co2.protocol.satellite.core import (
@@ -121,6 +122,7 @@ class Link:
         reconnect_max: seconds of the longest pause between two tries to reach a relay that is away.
         folder: the state folder, named in messages to people.
         token: of the state folder.
+        wish: name that the host wishes for.
         moved: called when the messages of a run are renumbered into another: (run, other run, number
             subtracted from each).
 
@@ -141,10 +143,11 @@ class Link:
         reconnect_max: float = RECONNECT_MAX,
         folder: Path | None = None,
         token: str = "",
+        wish: str = "",
         moved: Callable[[int, int, int], None] = lambda _epoch, _other, _shift: None,
     ) -> None:
         self.url = url
-        self.core = SatelliteCore(host_id, outbox, names, token)
+        self.core = SatelliteCore(host_id, outbox, names, token, wish)
         self.driver: SatelliteDriver[WebSocketTransport] = SatelliteDriver(
             self.core,
             handle=self._handle,
@@ -186,9 +189,17 @@ class Link:
         return self.core.host_id
 
     @property
+    def label(self) -> str:
+        """The name and host_id, as in texts for people."""
+        return host_label(self.core.name, self.core.host_id)
+
+    @property
     def roster(self) -> list[dict[str, Any]]:
-        """The connected satellites, as reported by the relay: host_id, methods and plugins of each."""
-        return [{"host_id": one.host_id, "methods": one.methods, "plugins": one.plugins} for one in self.hosts]
+        """The connected satellites, as reported by the relay: name, host_id, methods and plugins of each."""
+        return [
+            {"name": one.name, "host_id": one.host_id, "methods": one.methods, "plugins": one.plugins}
+            for one in self.hosts
+        ]
 
     @property
     def standing(self) -> str:
@@ -419,9 +430,9 @@ class Link:
         where = f"{relay} at {self.url}"
         if self._warned:
             away = time.monotonic() - self._away_at
-            _logger.warning("linked to %s as %s, after %.1f s without a link", where, self.core.host_id, away)
+            _logger.warning("linked to %s as %s, after %.1f s without a link", where, self.label, away)
         else:
-            _logger.info("linked to %s as %s", where, self.core.host_id, extra=TOLD)
+            _logger.info("linked to %s as %s", where, self.label, extra=TOLD)
         self._warned = False
         self._what_helps = ""  # the relay has been reached
 

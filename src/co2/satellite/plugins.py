@@ -64,7 +64,7 @@ class SatelliteNetwork(PluginNetwork):
 
     def _all_hosts(self) -> list[Host]:
         mine = self._link.host_id
-        own = Host(str(mine), *self._plugins.names(), own=True)
+        own = Host(str(mine), *self._plugins.names(), own=True, name=self._link.core.name)
         return [own, *(host for host in self._link.hosts if host.host_id.partition("@")[0] != mine.origin)]
 
 

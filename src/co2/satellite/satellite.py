@@ -120,6 +120,7 @@ class SatelliteRole:
             reconnect_max=config.reconnect_max,
             folder=state.path,
             token=state.secret,
+            wish=config.name,
             moved=self._outbox_disk.moved,
         )
         self.dead_letters = DeadLetters(state.path / DEAD_LETTERS_FILE, self._repeat)

@@ -59,7 +59,7 @@ class RoleHost(ABC):
     def __init__(self, config: HostConfig, foundation: Foundation) -> None:
         self.registry = Registry()
         self.turns = AnswerTurns(asyncio.get_running_loop())
-        self.calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
+        self.calls = MethodCalls(self.registry, self._host_meant, self._is_me, self._call_elsewhere)
         self.routes = CommonRoutes(
             self.calls,
             self.registry,
@@ -128,6 +128,11 @@ class RoleHost(ABC):
     def host_id(self) -> HostId:
         """The current host_id."""
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The current name, for people."""
+
     @abstractmethod
     def _own_counters(self) -> dict[str, int]:
         """Return the message counters of this role."""
@@ -146,7 +151,7 @@ class RoleHost(ABC):
 
     @abstractmethod
     def _call_elsewhere(
-        self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
+        self, host: str | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Awaitable[Any]:
         """Call a method on another host, see :class:`~co2.server.rpc.method_call.MethodCalls`."""
 
@@ -154,6 +159,7 @@ class RoleHost(ABC):
         """Return the result of co2.get_properties; ``here`` means that the caller is on this machine."""
         return {
             "role": self._config.role,
+            "name": self.name,
             "host_id": str(self.host_id),
             "version": __version__,
             "uptime": round(time.monotonic() - self._started, 3),
@@ -177,8 +183,15 @@ class RoleHost(ABC):
         """Call a method of this host for the other end of a link."""
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
 
-    def _is_me(self, host_id: HostId) -> bool:
-        return host_id.origin == self.host_id.origin
+    def _host_meant(self, word: str) -> str:
+        """Return the host_id of a host given by its name, or by the beginning of one.
+
+        Only the relay knows all hosts: a satellite returns what it was given, unless it is meant itself.
+        """
+        return str(self.host_id) if word in (self.name, self.host_id.origin) else word
+
+    def _is_me(self, host: str) -> bool:
+        return host.partition("@")[0] == self.host_id.origin
 
 
 class RoleView(ABC):
@@ -193,6 +206,11 @@ class RoleView(ABC):
 
     def __init__(self, host: RoleHost) -> None:
         self._host = host
+
+    @property
+    def name(self) -> str:
+        """The current name."""
+        return self._host.name
 
     @property
     def host_id(self) -> str:

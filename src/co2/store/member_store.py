@@ -52,7 +52,8 @@ ON CONFLICT (origin) DO UPDATE SET
 # by it, the wrong ones would be forgotten first. Text as bytes, and numbers as such: a damaged row may hold
 # anything, which must not end the whole read.
 _KNOWN = """
-SELECT CAST(origin AS BLOB), CAST(token AS BLOB), CAST(address AS BLOB), CAST(first_seen AS REAL), published
+SELECT CAST(origin AS BLOB), CAST(token AS BLOB), CAST(address AS BLOB), CAST(first_seen AS REAL), published,
+    CAST(name AS BLOB)
 FROM member ORDER BY published DESC, rowid
 """
 _AWAY_ROWS = """
@@ -62,10 +63,10 @@ FROM away ORDER BY rowid
 """
 # Further columns, if any, stay unchanged.
 _PUT = """
-INSERT INTO member (origin, token, address, first_seen, published) VALUES (?, ?, ?, ?, ?)
+INSERT INTO member (origin, token, address, first_seen, published, name) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (origin) DO UPDATE SET
     token = excluded.token, address = excluded.address, first_seen = excluded.first_seen,
-    published = excluded.published
+    published = excluded.published, name = excluded.name
 """
 
 
@@ -106,9 +107,11 @@ class MemberStore:
         A damaged one is left out: it belongs to the next host that claims it, as if the file were lost.
         """
         found = []
-        for origin, token, address, at, published in self._db.execute(f"{_KNOWN} LIMIT {MAX_KNOWN}"):
+        for origin, token, address, at, published, name in self._db.execute(f"{_KNOWN} LIMIT {MAX_KNOWN}"):
             with contextlib.suppress(UnicodeDecodeError, TypeError):  # a TypeError: NULL
-                found.append(KnownOrigin(str(origin, "utf-8"), token, str(address, "utf-8"), at, bool(published)))
+                known = KnownOrigin(str(origin, "utf-8"), token, str(address, "utf-8"), at, bool(published))
+                known.name = str(name or b"", "utf-8", "replace")  # whether it is a name, the book checks
+                found.append(known)
         return found
 
     def write(self, changes: Mapping[str, KnownOrigin | None]) -> None:
@@ -121,7 +124,9 @@ class MemberStore:
             apsw.Error: the disk refuses them; nothing has changed there.
         """
         known = [one for one in changes.values() if one is not None]
-        rows = [(one.origin, one.token, one.address, one.first_seen, int(one.published)) for one in known]
+        rows = [
+            (one.origin, one.token, one.address, one.first_seen, int(one.published), one.name) for one in known
+        ]
         forgotten = [(origin,) for origin, one in changes.items() if one is None]
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -214,8 +219,9 @@ def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
         db.execute(_AWAY)
-        if "claims" not in {row[1] for row in db.execute("PRAGMA table_info(away)")}:
-            db.execute("ALTER TABLE away ADD COLUMN claims BLOB")  # the file is of an older program
+        for table, column in (("away", "claims BLOB"), ("member", "name TEXT")):
+            if column.partition(" ")[0] not in {row[1] for row in db.execute(f"PRAGMA table_info({table})")}:
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")  # the file is of an older program
         found = db.execute("PRAGMA quick_check").fetchall()
         if found != [("ok",)]:
             raise apsw.CorruptError(str(found[0][0])[:200])

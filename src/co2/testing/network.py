@@ -274,6 +274,8 @@ class Network:
     def _find(self, method: str, host_id: str, asker: Home) -> Carried | None:
         if host_id:
             origin = host_id.partition("@")[0]
+            if "@" not in host_id and origin != asker.name and asker.connected:
+                origin = self.core.names.find(origin)
             host = next((one for one in (asker, *self._hosts) if one.name == origin), None)
             if host is not asker and not asker.connected:
                 raise Unreachable(f"{method}: {asker!r} is not connected")
@@ -291,7 +293,8 @@ class Network:
     @staticmethod
     def _row(satellite: Satellite) -> dict[str, Any]:
         methods, plugins = satellite.names()
-        return {"host_id": satellite.host_id, "methods": methods, "plugins": plugins, "state": "ok"}
+        names = {"name": satellite.core.name, "host_id": satellite.host_id}
+        return {**names, "methods": methods, "plugins": plugins, "state": "ok"}
 
     # ---- the rounds ------------------------------------------------------------------------------------
 
@@ -347,7 +350,7 @@ class Network:
             case AdmissionWanted() as asked:
                 self.relay.ask(asked)
             case Joined(peer) if peer.origin != _TESTER:
-                roster.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
+                roster.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins, peer.name)
                 self.relay.joined(peer)
             case Left(peer, _, _) if peer.origin:
                 roster.remove(peer.origin)

@@ -174,7 +174,7 @@ class Relay(Home):
 
     def joined(self, peer: Peer) -> None:
         """Note that a satellite has joined, or changed its names."""
-        host = Host(str(peer.host_id), [*peer.methods], [*peer.plugins])
+        host = Host(str(peer.host_id), [*peer.methods], [*peer.plugins], name=peer.name)
         self._known[peer.origin] = host
         self._greet([host], [])
 

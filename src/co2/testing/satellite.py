@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.host_id import HostId
+from co2.host_name import is_host_name
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.satellite.core import Delivered, Ended, GapTold, RosterTold, SatelliteCore
 from co2.protocol.satellite.driver import SatelliteDriver
@@ -46,7 +47,8 @@ class Satellite(Home):
         self.peer: Peer | None = None
         self._outbox = Outbox(epoch, OUTBOX_MAX, lambda: None, lambda: None)
         self._address = (f"10.0.{number >> 8}.{number & 255}", 40_000)
-        self.core = SatelliteCore(HostId(name, self._address[0], 2004), self._outbox, self.names)
+        wish = name if is_host_name(name) else ""
+        self.core = SatelliteCore(HostId(name, self._address[0], 2004), self._outbox, self.names, wish=wish)
         self.driver: SatelliteDriver[MemoryWire] = SatelliteDriver(
             self.core, handle=self._handle, join=list, load=_never_on_disk
         )
@@ -138,7 +140,7 @@ class Satellite(Home):
 
     def hosts(self) -> list[Host]:
         """Return the satellites of the network, as last reported by the relay, this one first."""
-        own = Host(self.host_id, *self.names(), own=True)
+        own = Host(self.host_id, *self.names(), own=True, name=self.core.name)
         return [own, *(host for host in self.known if host.host_id != self.host_id)]
 
     def flushed(self) -> bool:

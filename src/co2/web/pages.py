@@ -62,7 +62,7 @@ _STATIC = {
 }
 _SECTIONS = ("counters", "software", "hardware", "limits")
 _OUR_GROUPS = ("relay", "", "co2", "co2.plugin", "system", "web")
-_IN_HEAD = frozenset(("role", "host_id", "version", "uptime", "plugins", "network", "satellites"))
+_IN_HEAD = frozenset(("role", "name", "host_id", "version", "uptime", "plugins", "network", "satellites"))
 
 
 class Renderer:
@@ -104,6 +104,7 @@ class Renderer:
         view = self._view
         given = {
             "role": view.role,
+            "own_name": view.name,
             "host_id": view.host_id,
             "version": view.version,
             "path": request.path,

@@ -35,6 +35,7 @@ class Trouble:
     Attributes:
         package: its name.
         host_id: of its satellite.
+        name: of its satellite, '' for none.
         page: address of the satellite's page of plugins, its own or that on the relay; '' for none.
         tone: ``bad``, or ``wait`` for trouble that goes away by itself.
         what: in a few words each.
@@ -44,6 +45,7 @@ class Trouble:
 
     package: str
     host_id: str
+    name: str
     page: str
     tone: str
     what: Sequence[str]
@@ -122,6 +124,7 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
             yield Trouble(
                 health.name,
                 row.host_id,
+                row.name,
                 f"{row.page}/plugins" if row.page else row.through_relay,
                 _tone(health),
                 what,

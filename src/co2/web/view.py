@@ -64,9 +64,10 @@ class SatelliteRow:
     """One satellite as its relay sees it.
 
     Attributes:
+        name: for people, unique in the network; '' for none.
         host_id: with the host part that the relay observed.
         ip, port: of the host_id; port 0 for a client that only fetches and so has no page.
-        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
+        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``watcher`` (foreign, without).
         state: ``new``, ``ok``, ``silent`` or ``unreachable``.
         age: seconds since it registered.
         silence: seconds since it last answered or fetched.
@@ -96,6 +97,7 @@ class SatelliteRow:
     no_page: str = ""
     through_relay: str = ""
     packages: Sequence[Health] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class AwayRow:
         before_start: that was before the host's start; ``seconds`` count from the start, and ``seen_at`` is by the
             clock of that time.
         plugins: names.
+        name: for people; '' for none.
     """
 
     host_id: str
@@ -118,6 +121,7 @@ class AwayRow:
     seen_at: float
     before_start: bool = False
     plugins: Sequence[str] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,10 @@ class HostView(Protocol):
     @property
     def role(self) -> str:
         """``relay`` or ``satellite``."""
+
+    @property
+    def name(self) -> str:
+        """The current name, for people."""
 
     @property
     def host_id(self) -> str:

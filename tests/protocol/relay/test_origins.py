@@ -28,7 +28,7 @@ def test_an_origin_is_its_first_owners() -> None:
     assert not book.claim(at("10.0.0.3"), OURS), "nothing new: it has moved"
     assert book.has_owner("ham")
     assert [book.is_owner("ham", token) for token in (OURS, THEIRS, b"")] == [True, False, False]
-    assert book.take_changes() == {"ham": KnownOrigin("ham", OURS, "10.0.0.2", 7.0)}
+    assert book.take_changes() == {"ham": KnownOrigin("ham", OURS, "10.0.0.2", 7.0, name="host-ham")}
     assert not book.has_changes
 
 

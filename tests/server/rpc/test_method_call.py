@@ -18,28 +18,31 @@ CALLER = Caller("10.0.0.7", 1)
 
 
 class Calls:
-    """A host with the method ``ham``; it writes down where calls go."""
+    """A host with the method ``ham``; it writes down where calls go, and knows one other host by its name."""
 
     def __init__(self) -> None:
         self.here: list[tuple[Sequence[Any], Caller]] = []
-        self.elsewhere: list[tuple[HostId | None, str, dict[str, Any], Caller]] = []
+        self.elsewhere: list[tuple[str | None, str, dict[str, Any], Caller]] = []
         registry = Registry()
         registry.add("ham", self._ham, help="", signatures=[])
-        self.methods = MethodCalls(registry, lambda host_id: host_id == ME, self._pass_on)
+        known = {"foyer-pi": str(ME), "stage-pi": "spam@10.0.0.8:2004"}
+        self.methods = MethodCalls(
+            registry, lambda word: known.get(word, word), lambda host: host == str(ME), self._pass_on
+        )
 
     def _ham(self, params: Sequence[Any], caller: Caller) -> str:
         self.here.append((params, caller))
         return "here"
 
-    async def _pass_on(self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller) -> Any:
-        self.elsewhere.append((host_id, method, argument, caller))
+    async def _pass_on(self, host: str | None, method: str, argument: dict[str, Any], caller: Caller) -> Any:
+        self.elsewhere.append((host, method, argument, caller))
         return WrittenValue(write_value("elsewhere"), "elsewhere")
 
     def call(self, **argument: Any) -> Any:
         return asyncio.run(self.methods.method_call([argument], CALLER))
 
 
-@pytest.mark.parametrize("host_id", [{}, {"host_id": str(ME)}])
+@pytest.mark.parametrize("host_id", [{}, {"host_id": str(ME)}, {"host_id": "foyer-pi"}])
 def test_a_method_that_is_here_is_called_here_for_the_same_caller(host_id: dict[str, str]) -> None:
     calls = Calls()
     assert calls.call(method_name="ham", data=1, more=2, **host_id) == "here"
@@ -51,8 +54,24 @@ def test_a_method_that_is_here_is_called_here_for_the_same_caller(host_id: dict[
 def test_with_the_host_id_of_another_the_call_is_passed_on_also_if_the_method_is_here() -> None:
     calls = Calls()
     assert calls.call(method_name="ham", host_id="spam@10.0.0.8:2004", data=1).value == "elsewhere"
-    assert calls.elsewhere == [(HostId("spam", "10.0.0.8", 2004), "ham", {"data": 1}, CALLER)]
+    assert calls.elsewhere == [("spam@10.0.0.8:2004", "ham", {"data": 1}, CALLER)]
     assert calls.here == []
+
+
+@pytest.mark.parametrize(("host", "meant"), [("stage-pi", "spam@10.0.0.8:2004"), ("bar", "bar")])
+def test_a_host_is_given_by_its_name_too(host: str, meant: str) -> None:
+    """What this host does not know, as a satellite, its relay may."""
+    calls = Calls()
+    assert calls.call(method_name="ham", host_id=host, data=1).value == "elsewhere"
+    assert calls.elsewhere == [(meant, "ham", {"data": 1}, CALLER)]
+
+
+@pytest.mark.parametrize("host", ["the bar", "a.b", "x" * 65, "<b>", "bar\n", 5, ""])
+def test_what_is_neither_a_host_id_nor_a_name_is_refused(host: Any) -> None:
+    calls = Calls()
+    with pytest.raises(BadParams, match="key 'host_id'"):
+        calls.call(method_name="ham", host_id=host, data=1)
+    assert (calls.here, calls.elsewhere) == ([], [])
 
 
 def test_without_a_host_id_a_method_that_is_not_here_is_called_where_it_is() -> None:
@@ -86,7 +105,7 @@ def test_a_call_cannot_nest(method: str, host_id: dict[str, str]) -> None:
         {"method_name": "x" * (MAX_METHOD_NAME + 1)},
         {"method_name": "ham", "host_id": None},
         {"method_name": "ham", "host_id": ""},
-        {"method_name": "ham", "host_id": "spam"},
+        {"method_name": "ham", "host_id": "spam@nowhere"},
     ],
 )
 def test_an_argument_of_another_form_is_refused(argument: dict[str, Any]) -> None:

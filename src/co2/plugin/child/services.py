@@ -165,6 +165,21 @@ class PluginServices:
         packed, timeout = self._checked(method, argument, host_id, timeout)
         return asked(self._shared.outgoing_calls, method, host_id, packed, timeout)
 
+    def _is_here(self, host: str) -> bool:
+        """Return whether a host, given by its host_id, its name or the beginning of one, is the plugin's own.
+
+        A name is looked up among the hosts of the network: only a call of a method of one's own waits for that.
+        """
+        if not host or host.partition("@")[0] == self._shared.origin:
+            return True
+        if "@" in host:
+            return False
+        hosts = self.hosts()
+        meant = [one for one in hosts if one.name == host]
+        meant = meant or [one for one in hosts if one.name.startswith(host) or one.host_id.startswith(host)]
+        # A relay is not in the list that its own plugins get: what means nobody else may mean it.
+        return all(one.own for one in meant) if meant else not any(one.own for one in hosts)
+
     def hosts(self) -> list[Host]:
         """Return the satellites of the network."""
         return self._shared.outgoing_calls.hosts(HOSTS_TIMEOUT)
@@ -186,8 +201,7 @@ class PluginServices:
         for text in (method, host_id):
             if text_for_frame(text) != text:
                 raise ValueError(f"call: not valid Unicode: {text!r:.80}")
-        here = not host_id or host_id.partition("@")[0] == self._shared.origin
-        if method in self._methods and here and self._carrier.in_own_thread:
+        if method in self._methods and self._carrier.in_own_thread and self._is_here(host_id):
             raise CallRefused(
                 f"{self._carrier.name} calls itself: {method} could only begin once the current call has "
                 f"returned, so this would wait forever; call self.x_{method.rpartition('.')[2]}(…) instead"

@@ -18,6 +18,7 @@ from typing import Any
 
 from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import ADDRESS_PREFIX, HostId
+from co2.host_name import is_host_name
 from co2.protocol.relay.cursors import Peer, Stream, union
 from co2.protocol.relay.events import (
     AdmissionWanted,
@@ -135,6 +136,7 @@ class RelayCore:
         now: monotonic seconds.
         origins: owners of the origins; None for a new, empty book.
         receipts: key of the satellites' receipts; None for no receipts, and no proofs then.
+        name: of the relay, as it wishes for it; '' for one made of its origin.
 
     Attributes:
         filter_chain: the relay plugins that messages pass.
@@ -142,6 +144,8 @@ class RelayCore:
         keeps: changes of ``origins`` get to disk before their satellite joins: see :class:`OriginClaimed`.
         elsewhere: returns the address that has registered an origin without a link, '' for none.
         impostors: Hellos that were refused because their origin belongs to another satellite.
+        names: of all hosts.
+        name: the relay's own.
         places: the places of the links.
         gave_way: links that ended to make room for another address.
         live_heard: takes live messages, for members without a link; None if nobody wants them.
@@ -158,11 +162,16 @@ class RelayCore:
         now: Callable[[], float],
         origins: OriginBook | None = None,
         receipts: ReceiptKey | None = None,
+        name: str = "",
     ) -> None:
         self._receipts = receipts
         self._renamed = False
         self._losers: dict[str, int] = {}  # each with where the log was when its loss was noted
         self.origins = OriginBook() if origins is None else origins
+        self.names = self.origins.names
+        origin = host_id.partition("@")[0]
+        self.name = self.names.give(origin, name)
+        self.names.arrived(origin)
         self.keeps = False
         self.elsewhere: Callable[[str], str] = lambda _origin: ""
         self.impostors = 0
@@ -317,6 +326,8 @@ class RelayCore:
                 (f"origins that begin with {ADDRESS_PREFIX} are reserved for senders without a link"),
             )
             return
+        if hello.name and not is_host_name(hello.name):
+            raise BadRequest(f"not a name of a host: {hello.name!r}")
         check_names(hello.methods, hello.plugins)
         seen = HostId(proposed.origin, peer.address[0], proposed.port)
         if not self.asks:
@@ -379,7 +390,7 @@ class RelayCore:
         if self._is_refused(peer, host_id, hello):
             return
         peer.was_known = self.origins.get(host_id.origin) is not None
-        if self.origins.claim(host_id, hash_of_token(hello.token)) and self.keeps:
+        if self.origins.claim(host_id, hash_of_token(hello.token), hello.name) and self.keeps:
             if peer.state == "opening":
                 peer.state = next_state(RELAY, peer.state, Asked)
             self.events.append(OriginClaimed(peer, host_id, hello))
@@ -399,6 +410,9 @@ class RelayCore:
         peer.host_id, peer.token = host_id, hash_of_token(hello.token)
         peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
         self.peers[peer.origin] = peer
+        # Not before: a satellite that is refused must not rename the one whose identity it has.
+        peer.name = self.origins.name(peer.origin, hello.name)
+        self.names.arrived(peer.origin)
         self.places.take(peer)
         rolled_back = self._rolled_back(peer.origin, hello)
         acks = self._meet(peer, hello.outbox, rolled_back)
@@ -478,7 +492,7 @@ class RelayCore:
         peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
         welcome = Welcome(
             str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks,
-            anew=bool(gaps),
+            anew=bool(gaps), name=peer.name,
         )  # fmt: skip
         if peer.token and self._receipts is not None and self._gives_receipts(peer):
             peer.receipt = self.fan_out.committed
@@ -520,6 +534,7 @@ class RelayCore:
         peer.state = next_state(RELAY, peer.state, Lost)
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
+            self.names.left(peer.origin)
         self.places.free(peer)
         if peer.published:
             self.origins.has_published(peer.origin)

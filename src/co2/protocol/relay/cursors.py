@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from co2.host_id import HostId
+from co2.host_name import host_label
 from co2.protocol.relay.log import Entry, LogGap
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
@@ -187,6 +188,7 @@ class Peer:
         waits: it was told to wait for room on disk, and not yet to resend.
         skips: messages that it sends to be stored are ignored, until it says that it resends.
         resends: how often it has said so.
+        name: for people, unique in this network.
     """
 
     core: "Flushable"
@@ -226,11 +228,17 @@ class Peer:
     waits: bool = False
     skips: bool = False
     resends: int = 0
+    name: str = ""
 
     @property
     def origin(self) -> str:
         """The random part of its host_id."""
         return self.host_id.origin
+
+    @property
+    def label(self) -> str:
+        """Its name and host_id, as in texts for people."""
+        return host_label(self.name, self.host_id)
 
     @property
     def has_room(self) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from co2.host_id import HostId
+from co2.host_name import is_host_name
+from co2.protocol.relay.names import NameBook
 from co2.sources import source_of
 
 __all__ = ["MAX_AT_ONE_ADDRESS", "MAX_KNOWN", "KnownOrigin", "OriginBook", "hash_of_token"]
@@ -34,6 +36,7 @@ class KnownOrigin(msgspec.Struct):
         address: where it was first seen.
         first_seen: wall time, a label only.
         published: it has sent a message: it stays known, however many others come.
+        name: that no other host gets as long as this origin is known; '' for none yet.
     """
 
     origin: str
@@ -41,6 +44,7 @@ class KnownOrigin(msgspec.Struct):
     address: str
     first_seen: float
     published: bool = False
+    name: str = ""
 
 
 def hash_of_token(token: str) -> bytes:
@@ -58,6 +62,7 @@ class OriginBook:
             that sent messages before any token was shown can be claimed only from that address.
 
     Attributes:
+        names: of all hosts; those of known origins are kept with them.
         unrecorded: Hellos of new origins for which there was no room.
     """
 
@@ -69,6 +74,7 @@ class OriginBook:
         seen_before: Callable[[str], str] = lambda _origin: "",
     ) -> None:
         self.unrecorded = 0
+        self.names = NameBook()
         self._wall = wall
         self._seen_before = seen_before
         self._known: dict[str, KnownOrigin] = {}
@@ -81,6 +87,8 @@ class OriginBook:
         for one in known:
             self._on_disk.add(one.origin)
             self._put(one)
+            if not (is_host_name(one.name) and self.names.restore(one.origin, one.name)):
+                one.name = ""  # the file was damaged, or is older than names
 
     def __len__(self) -> int:
         return len(self._known)
@@ -99,7 +107,7 @@ class OriginBook:
         known = self._known.get(origin)
         return known is None or not known.token or hmac.compare_digest(known.token, token)
 
-    def claim(self, host_id: HostId, token: bytes) -> bool:
+    def claim(self, host_id: HostId, token: bytes, wish: str = "") -> bool:
         """Note that an owner of an origin has come; return whether that must be written to disk.
 
         An origin older than tokens gets the first token shown for it, but only from the address where it was first
@@ -108,14 +116,17 @@ class OriginBook:
         Args:
             host_id: with the address that the relay has observed.
             token: as a hash, b'' for none.
+            wish: name for a new origin, see :meth:`name`.
         """
         known = self._known.get(host_id.origin)
         if known is None:
             address = self._seen_before(host_id.origin) or host_id.ip
             own = token if address == host_id.ip else b""
-            return self._make_room(address) and self._change(
-                KnownOrigin(host_id.origin, own, address, self._wall())
-            )
+            if not self._make_room(address):
+                return False
+            self._change(KnownOrigin(host_id.origin, own, address, self._wall()))
+            self.name(host_id.origin, wish)
+            return True
         if host_id.origin in self._order:  # it is no longer the one that was silent longest
             self._take_out(known)
             self._put(known)
@@ -124,6 +135,22 @@ class OriginBook:
             self._changes[known.origin] = known
             return True
         return False
+
+    def name(self, origin: str, wish: str) -> str:
+        """Return the name of an origin, after its wish if that is possible; kept for one that is known.
+
+        Args:
+            origin: of a host.
+            wish: a valid name, '' for none.
+        """
+        name = self.names.give(origin, wish)
+        known = self._known.get(origin)
+        if known is not None:
+            self.names.keep(origin)
+            if known.name != name:
+                known.name = name
+                self._changes[origin] = known
+        return name
 
     def has_published(self, origin: str) -> bool:
         """Note that an origin has sent a message; return whether that must be written to disk."""
@@ -140,6 +167,7 @@ class OriginBook:
         if known is None:
             return False
         self._take_out(known)
+        self.names.drop(origin)
         if origin in self._on_disk:
             self._changes[origin] = None
         else:

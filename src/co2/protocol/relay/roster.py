@@ -46,13 +46,17 @@ class RosterBook:
         self._peers = peers
         self._version = 0
         self._latest: dict[str, tuple[int, msgspec.Raw | None]] = {}
+        self._names: dict[str, str] = {}
         self._order: list[tuple[int, str]] = []
         self._gone: set[str] = set()
         self._waiting: deque[Peer] = deque()
         self._parts: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
-    def put(self, origin: str, host_id: str, methods: Sequence[str], plugins: Sequence[str]) -> bool:
-        """Add a satellite or its changes; return whether all of its names fit its row."""
+    def put(
+        self, origin: str, host_id: str, methods: Sequence[str], plugins: Sequence[str], name: str = ""
+    ) -> bool:
+        """Add a satellite or its changes; return whether the names of its methods and plugins fit its row."""
+        self._names[origin] = name
         packed = _encode((host_id, methods, plugins))
         fits = len(packed) <= MAX_ROW
         self._gone.discard(origin)
@@ -64,6 +68,7 @@ class RosterBook:
         if origin not in self._latest:
             return
         self._change(origin, None)
+        self._names.pop(origin, None)
         self._gone.add(origin)
         if len(self._gone) > MAX_GONE:
             for peer in self._peers.values():
@@ -100,6 +105,7 @@ class RosterBook:
     def _part(self, since: int) -> tuple[int, bytes]:
         """Encode the changes since a version, as many as one frame holds; return it with the version reached."""
         rows: list[msgspec.Raw] = []
+        names: list[str] = []
         gone: list[str] = []
         size, reached = 0, self._version
         begin = bisect_right(self._order, since, key=lambda change: change[0])
@@ -112,12 +118,13 @@ class RosterBook:
                 size += len(origin)
             else:
                 rows.append(latest[1])
-                size += len(bytes(latest[1]))
+                names.append(self._names[origin])
+                size += len(bytes(latest[1])) + len(names[-1])
             if size >= PART:
                 reached = version
                 break
         return reached, encode_link_frame(
-            Roster(rows, gone, since == 0, reached == self._version)  # type: ignore[arg-type] # encoded rows
+            Roster(rows, gone, since == 0, reached == self._version, names)  # type: ignore[arg-type] # encoded rows
         )
 
     def _forget_gone(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from co2.errors import BadRequest
 from co2.host_id import HostId
+from co2.host_name import is_host_name
 from co2.protocol.satellite.events import (
     CallReceived,
     Delivered,
@@ -138,8 +139,10 @@ class SatelliteCore:
         outbox: messages that wait to be sent.
         names: returns (methods, plugins) for the relay.
         token: of the state folder, which proves to the relay that the origin is ours.
+        wish: name that the host wishes for; '' for one made of its origin.
 
     Attributes:
+        name: that the relay has given to this host; before that, the wish.
         receipts: the last one of each log that the relay has had, newest first; at most 1 + ``MAX_RECEIPTS``.
         held: why the relay stores no messages, '' while it does.
         sent: called with what plugins send, as :meth:`publish`; None if nobody wants it.
@@ -147,9 +150,15 @@ class SatelliteCore:
     """
 
     def __init__(
-        self, host_id: HostId, outbox: Outbox, names: Callable[[], tuple[list[str], list[str]]], token: str = ""
+        self,
+        host_id: HostId,
+        outbox: Outbox,
+        names: Callable[[], tuple[list[str], list[str]]],
+        token: str = "",
+        wish: str = "",
     ) -> None:
         self.host_id = host_id
+        self.name = self._wish = wish
         self._token = token
         self.receipts: tuple[Receipt, ...] = ()
         self.outbox = outbox
@@ -207,6 +216,7 @@ class SatelliteCore:
                 self.receipts[0] if self.receipts else None,
                 holds=True,
                 former_receipts=list(self.receipts[1:]),
+                name=self._wish,
             )
         )
 
@@ -276,6 +286,8 @@ class SatelliteCore:
         other_log = welcome.anew or (bool(self.log_id) and welcome.log_id != self.log_id)
         if welcome.receipt is not None:
             self._keep_receipt(welcome.receipt)
+        # A relay older than names gives none.
+        self.name = welcome.name if is_host_name(welcome.name) else self._wish
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
         self.state = next_state(SATELLITE, self.state, Welcome)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 
 from co2.errors import BadRequest
+from co2.host_name import MAX_HOST_NAME
 from co2.protocol.wire.channel_patterns import MAX_CHANNEL
 from co2.protocol.wire.host_names import MAX_NAME, MAX_NAMES, MAX_PACKAGES
 from co2.protocol.wire.package_health import MAX_HEALTH, Health
@@ -106,6 +107,7 @@ Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 Names = Annotated[list[Name], msgspec.Meta(max_length=MAX_NAMES)]
 Channel = Annotated[str, msgspec.Meta(max_length=MAX_CHANNEL)]
 Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
+HostName = Annotated[str, msgspec.Meta(max_length=MAX_HOST_NAME)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIMEOUT)]
 Asker = Annotated[str, msgspec.Meta(max_length=MAX_ASKER)]
 
@@ -177,6 +179,7 @@ class Hello(_Frame):
         holds: the satellite supports :class:`Hold`; one without is disconnected while the relay's disk is full.
         former_receipts: the last one of each other log that the relay had before, newest first: an older copy of
             one of these logs may be in use again.
+        name: that the satellite wishes for (:mod:`co2.host_name`); '' for one older than names.
     """
 
     host_id: str
@@ -190,6 +193,7 @@ class Hello(_Frame):
     receipt: Receipt | None = None
     holds: bool = False
     former_receipts: Receipts = []
+    name: HostName = ""
 
 
 class Interest(_Frame):
@@ -249,6 +253,7 @@ class Welcome(_Frame):
         receipt: for the messages on disk now, None for none.
         anew: the positions of the Hello are invalid in this log, though its id is the same: the packages begin
             anew.
+        name: that the relay has given the satellite; '' from a relay older than names.
     """
 
     host_id: str
@@ -259,6 +264,7 @@ class Welcome(_Frame):
     acks: list[tuple[Epoch, Number]]
     receipt: Receipt | None = None
     anew: bool = False
+    name: HostName = ""
 
 
 class Ack(_Frame):
@@ -350,12 +356,14 @@ class Roster(_Frame):
         gone: origins of those that have left.
         begins: the first part of a full list; earlier frames no longer count.
         ends: with this part the list is complete.
+        names: of the hosts in ``rows``, in the same order; fewer, or none, from a relay older than names.
     """
 
     rows: list[tuple[str, list[str], list[str]]]
     gone: list[str] = []
     begins: bool = True
     ends: bool = True
+    names: list[HostName] = []
 
 
 class Call(_Frame):

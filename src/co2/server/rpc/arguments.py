@@ -5,9 +5,10 @@ from typing import Any
 
 from co2.errors import BadParams, IdentityRefused
 from co2.host_id import ADDRESS_PREFIX, HostId
+from co2.host_name import is_host_word
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["callers_host_id", "host_id_of", "integer", "number", "one_dict", "text"]
+__all__ = ["callers_host_id", "host_id_of", "host_in", "integer", "number", "one_dict", "text"]
 
 
 def one_dict(params: Sequence[Any]) -> dict[str, Any]:
@@ -72,6 +73,20 @@ def host_id_of(argument: Mapping[str, Any]) -> HostId:
         return HostId.parse(text(argument, "host_id"))
     except ValueError as error:
         raise BadParams(str(error)) from None
+
+
+def host_in(argument: Mapping[str, Any]) -> str:
+    """Return the host that the ``host_id`` of a dictionary names: a host_id, a name, or the beginning of one.
+
+    Raises:
+        BadParams: missing or malformed.
+    """
+    found = text(argument, "host_id")
+    if "@" in found:
+        return str(host_id_of(argument))
+    if not is_host_word(found):
+        raise BadParams(f"key 'host_id': {found!r:.80} is neither a host_id, <random>@<ip>:<port>, nor a name")
+    return found
 
 
 def callers_host_id(argument: Mapping[str, Any], caller: Caller) -> HostId:

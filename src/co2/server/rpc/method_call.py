@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadRequest, Denied, NoSuchMethod
-from co2.host_id import HostId
 from co2.protocol.wire.host_names import MAX_METHOD_NAME
-from co2.server.rpc.arguments import host_id_of, one_dict, text
+from co2.server.rpc.arguments import host_in, one_dict, text
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import WrittenValue
 
@@ -53,18 +52,22 @@ class MethodCalls:
 
     Args:
         registry: methods of this host.
+        meant: returns the host_id of a host given by its name or the beginning of one, or what it was given if
+            only another host knows.
         is_me: returns whether a host_id is this host's.
-        elsewhere: calls (method, argument) for a caller on the host of that host_id, or with None on the one other
-            host that has the method; raises NoSuchMethod if there is none.
+        elsewhere: calls (method, argument) for a caller on that host, given by its host_id or as ``meant`` returns
+            it, or with None on the one other host that has the method; raises NoSuchMethod if there is none.
     """
 
     def __init__(
         self,
         registry: Registry,
-        is_me: Callable[[HostId], bool],
-        elsewhere: Callable[[HostId | None, str, dict[str, Any], Caller], Awaitable[Any]],
+        meant: Callable[[str], str],
+        is_me: Callable[[str], bool],
+        elsewhere: Callable[[str | None, str, dict[str, Any], Caller], Awaitable[Any]],
     ) -> None:
         self._registry = registry
+        self._meant = meant
         self._is_me = is_me
         self._elsewhere = elsewhere
 
@@ -72,20 +75,23 @@ class MethodCalls:
         """Call a method by name.
 
         Takes {method_name, data, host_id?}; the method gets the dictionary without ``method_name`` and
-        ``host_id``. With ``host_id`` the call is passed on to that host; without, a method that this host lacks
-        is called on the one other host that has it. Returns what the method returns.
+        ``host_id``. With ``host_id`` the call is passed on to that host: its host_id or its name, or enough of
+        one's beginning. Without, a method that this host lacks is called on the one other host that has it.
+        Returns what the method returns.
         """
         argument = one_dict(params)
         method = text(argument, "method_name", MAX_METHOD_NAME)
         if method in _NOT_THROUGH_HERE:
             raise BadRequest(f"{method} cannot be called through method_call")
-        host_id = host_id_of(argument) if "host_id" in argument else None
+        host = host_in(argument) if "host_id" in argument else None
+        if host is not None and "@" not in host:
+            host = self._meant(host)
         rest = {key: value for key, value in argument.items() if key not in ("method_name", "host_id")}
-        if host_id is not None and not self._is_me(host_id):
-            return await self._elsewhere(host_id, method, rest, caller)
+        if host is not None and not self._is_me(host):
+            return await self._elsewhere(host, method, rest, caller)
         if method in self._registry:
             return await self._registry.dispatch(method, [rest] if rest else [], caller)
-        if host_id is not None:
+        if host is not None:
             raise NoSuchMethod(method)
         return await self._elsewhere(None, method, rest, caller)
 

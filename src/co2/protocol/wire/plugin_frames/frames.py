@@ -112,12 +112,14 @@ class Host(msgspec.Struct, frozen=True):
         methods: names of the callable methods there.
         plugins: names of the plugins there.
         own: whether it is the plugin's own satellite.
+        name: for people, unique in the network; '' while the relay has given none.
     """
 
     host_id: str
     methods: list[str] = []
     plugins: list[str] = []
     own: bool = False
+    name: str = ""
 
 
 class Deliver(Frame):
