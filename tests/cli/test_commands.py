@@ -100,7 +100,7 @@ def test_watch_once(net: Network) -> None:
     code, out = watch(net, "--once")
     assert code == 0
     (line,) = out.splitlines()
-    assert re.fullmatch(r'\d\d:\d\d:\d\d host-[a-z0-9-]+ stage \[1, "shrubbery"\]', line)
+    assert re.fullmatch(r'\d\d:\d\d:\d\d\.\d{3} host-[a-z0-9-]+ stage \[1, "shrubbery"\]', line)
 
 
 def test_watch_counts(net: Network) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from co2.host_id import HostId
 from co2.protocol.relay.core import DiskWanted, IdReused, RelayCore
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.relay.log import Reading
+from co2.protocol.relay.log import ClockJump, Reading
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore
 from co2.protocol.satellite.outbox import Outbox
@@ -43,6 +43,7 @@ class FakeLog(MemoryLog):
         self.backlog = 0
         self.former: list[str] = []
         self.ends: dict[str, int] = {}
+        self.clock_jumps: list[ClockJump] = []
         self._ids = itertools.count(2)
 
     def read(self, after: int, max_bytes: int) -> Reading:
@@ -52,6 +53,9 @@ class FakeLog(MemoryLog):
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         return super().read(after, max_bytes)
+
+    def add_clock_jump(self, seconds: float) -> None:
+        self.clock_jumps.append(ClockJump(self.last, seconds))
 
     def look(self) -> int:
         return self.committed
@@ -142,7 +146,7 @@ class Network:
 
     def _relay(self) -> RelayCore:
         return RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: self.max_peers, now=lambda: self.now,
-                         receipts=KEY)  # fmt: skip
+                         wall=lambda: 10**9 + self.now, receipts=KEY)  # fmt: skip
 
     def satellite(
         self, name: str, *packages: str, epoch: int = 7, token: str | None = None, **subscription: Any

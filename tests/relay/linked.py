@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ class Relay:
     async def start(self) -> None:
         self.core = RelayCore(
             self.log, "relay@127.0.0.1:2003", max_peers=lambda: self.max_links,
-            now=asyncio.get_running_loop().time,
+            now=asyncio.get_running_loop().time, wall=time.time,
         )  # fmt: skip
         self._links = Links(self.core, self.log, self, max_links=lambda: self.max_links)
         self.on_committed = self._links.driver.committed

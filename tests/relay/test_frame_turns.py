@@ -50,7 +50,8 @@ class Taker:
 
 
 def peer(name: str) -> Peer:
-    return RelayCore(FakeLog(), "relay@h:1", max_peers=lambda: 9, now=lambda: 0.0).opened((name, 1))
+    core = RelayCore(FakeLog(), "relay@h:1", max_peers=lambda: 9, now=lambda: 0.0, wall=lambda: 0.0)
+    return core.opened((name, 1))
 
 
 def test_links_take_turns_and_others_have_as_long() -> None:

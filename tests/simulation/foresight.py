@@ -27,10 +27,10 @@ ORACLE = "h: what was foreseen is done"
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def filled(outline: Outline, batch: bytes) -> bytes:
+def filled(outline: Outline, batch: bytes, at: float = 0.0) -> bytes:
     """Give a frame of which the outline was known."""
     checksum = _encode(crc32(batch)) if outline.checked else b""
-    return outline.whole_head + checksum + _encode(batch) + outline.tail
+    return outline.whole_head + checksum + _encode(batch) + outline.tail + (_encode(at) if outline.timed else b"")
 
 
 def as_it_came(outline: Outline, frame: Deliver) -> Outline:
@@ -61,7 +61,8 @@ class Foresight:
                 continue
             found = forecast.next_publish(stretch)
             if found is not None and filled(found[0], frame.batch) == data:
-                return [(receiver, filled(found[1], frame.batch)) for receiver in found[2]]
+                at = self._world.relay.clock()
+                return [(receiver, filled(found[1], frame.batch, at)) for receiver in found[2]]
         return []
 
     def relay_wrote(self, receiver: Peer, foreseen: bytes, frames: list[bytes]) -> None:
@@ -81,7 +82,7 @@ class Foresight:
             if stretch != like:
                 continue
             found = forecast.next_deliver(stretch)
-            if found is not None and filled(as_it_came(found[0], frame), frame.batch) == data:
+            if found is not None and filled(as_it_came(found[0], frame), frame.batch, frame.at) == data:
                 return found[1]
         return []
 

@@ -25,6 +25,7 @@ from co2.protocol.wire.link_frames import BEGINNING, decode_relay_frame
 from co2.relay.links import RECEIPT_INTERVAL
 from co2.relay.message_reader import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
+from co2.server.express.message_clock import MessageClock
 from co2.server.express.relay_forecast import RelayForecast
 from co2.store import log_writer
 from co2.store.log_thread import INTERVAL, RETRY
@@ -215,11 +216,13 @@ class SimRelay:
             world.oracles.broken("log set aside", f"a sound log was set aside: {self.log.replaced}")
         members = self.folder / "members"
         known = msgspec.msgpack.decode(members.read_bytes(), type=list[KnownOrigin]) if members.exists() else []
+        self.clock = MessageClock(lambda: self.engine.now, self.engine.wall)
         self.core = RelayCore(
             self.log,
             f"relay@10.0.0.1:{PORT}",
             max_peers=lambda: 1000,
             now=lambda: self.engine.now,
+            wall=self.clock,
             origins=OriginBook(known, wall=self.engine.wall, seen_before=self.log.address_of),
             receipts=ReceiptKey((self.folder / "secret").read_text()),
         )
@@ -463,6 +466,8 @@ class SimRelay:
         self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
         peers = list(self.core.peers.values())
         self.core.give_receipts(peers)
+        if seconds := self.clock.look():
+            self.log.add_clock_jump(seconds)
         self.core.note_publishers(peers)
         self._keep_members()
         self.driver.flush()

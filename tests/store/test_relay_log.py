@@ -1,5 +1,6 @@
 """The durable log: positions, readers, restarts, retention, damage."""
 
+import contextlib
 import gc
 import itertools
 import shutil
@@ -20,7 +21,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.relay.log import Entry
 from co2.protocol.relay.losses import Loss
 from co2.protocol.wire.batch import make_batch, split_batch
-from co2.store import log_file, log_thread, memory_tail
+from co2.store import log_file, log_thread, memory_tail, relay_log
 from co2.store.log_file import FRAME, LogFile
 from co2.store.relay_log import LEASE, RelayLog
 from tests.harness import wait_for
@@ -62,7 +63,13 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
 
 
 def append(
-    log: RelayLog, *messages: bytes, seq: int = 0, epoch: int = 7, origin: str = "ham", message_id: str = ""
+    log: RelayLog,
+    *messages: bytes,
+    seq: int = 0,
+    epoch: int = 7,
+    origin: str = "ham",
+    message_id: str = "",
+    at: float = 0.0,
 ) -> Entry:
     batch = make_batch(messages)
     return log.append(
@@ -73,6 +80,7 @@ def append(
         count=len(messages),
         epoch=epoch if seq else 0,
         seq=seq,
+        at=at,
         package="p",
         plugin="p.m.X",
         channels=("stage.left", ""),
@@ -207,6 +215,63 @@ def test_a_loss_is_remembered_by_the_next_run(logs: Logs) -> None:
     log.add_loss(loss)
     log.close()
     assert list(logs.open().losses) == [loss]
+
+
+def test_the_time_of_an_entry_is_kept_in_memory_in_the_journal_and_in_the_database(logs: Logs) -> None:
+    log = logs.open()
+    times = [1.7e9, 1.7e9 + 1 / 3, 0.0]
+    for at in times:
+        append(log, b"\x01", at=at)
+    assert [entry.at for entry in log.read(0, 10**6).entries] == times
+    on_disk(log)
+    assert [entry.at for entry in log.read_disk(0, 10**6).entries] == times, "the journal has them"
+    log.close()
+    assert [entry.at for entry in logs.open().read_disk(0, 10**6).entries] == times
+
+
+def test_a_file_of_before_entries_had_times_is_read_and_gets_them(logs: Logs) -> None:
+    log = logs.open()
+    for number in range(3):
+        append(log, bytes([number]), at=5.0)
+    log.close()
+    _make_version_2(logs.path)
+    log = logs.open()
+    assert not log.replaced
+    append(log, b"\x03", at=7.0)
+    log.close()
+    entries = logs.open().read_disk(0, 10**6).entries
+    assert [(entry.batch[-1], entry.at) for entry in entries] == [(0, 0.0), (1, 0.0), (2, 0.0), (3, 7.0)]
+
+
+def _make_version_2(path: Path) -> None:
+    """Write a log as programs did before entries had times."""
+    with contextlib.closing(apsw.Connection(str(path))) as db:
+        columns = [name for _, name, *_ in db.execute("PRAGMA table_info(frame)") if name != "came"]
+        rows = db.execute(f"SELECT {', '.join(columns)} FROM frame").fetchall()
+        db.execute("DROP TABLE frame")
+        db.execute(f"CREATE TABLE frame (position INTEGER PRIMARY KEY, {', '.join(columns[1:])})")
+        for row in rows:
+            *head, _, batch = row
+            values = (*head, log_file._checksum(*head), batch)
+            db.execute(f"INSERT INTO frame VALUES ({', '.join('?' * len(columns))})", values)
+        db.execute("CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0")
+        db.execute("PRAGMA user_version = 2")
+
+
+def test_where_the_clock_has_jumped_is_kept(logs: Logs) -> None:
+    log = logs.open()
+    append(log, b"\x01")
+    log.add_clock_jump(-3600.0)
+    jumps = [(log.last, -3600.0)]
+    assert log.clock_jumps == jumps
+    append(log, b"\x02")
+    on_disk(log)
+    log.close()
+    log = logs.open()
+    assert log.clock_jumps == jumps
+    for number in range(relay_log.MAX_CLOCK_JUMPS):
+        log.add_clock_jump(1.0 + number)
+    assert [seconds for _, seconds in log.clock_jumps] == [1.0 + n for n in range(relay_log.MAX_CLOCK_JUMPS)]
 
 
 def test_the_checksum_of_a_number_is_found_in_memory_and_on_disk(logs: Logs) -> None:

@@ -29,6 +29,9 @@ RETRY = 1.0
 GRACE = 1.0
 """Seconds that an answer may come after --timeout: a fetch that waits until then is answered a little later."""
 
+MAX_TIME = 253_402_214_399.0
+"""Seconds since 1970 of the last time that has a date everywhere: the day before the end of the year 9999."""
+
 MAX_SHOWN = 400
 """Characters of data that are shown; --json shows all."""
 
@@ -43,11 +46,11 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
     """Show every message on the network as it comes, until Ctrl-C or SIGTERM: time, sender, channel, data.
 
     The sender is the name of its host, or with --json the host_id; a sender that has no name has its host_id.
-    The time is that of its arrival here: a message may have waited at its satellite, as for a relay that was away.
-    The exit code is 5 if the time was over before the wanted messages had come. If messages are missing, a line on
-    stderr says so, or with --json a line {"gap": …}: messages that the relay's log no longer had when they were
-    fetched, and live messages that came faster than they were fetched, because no log has them. Live messages have
-    no position.
+    The time is that of its arrival at the relay: a message may have waited at its satellite before, as for a
+    relay that was away. The exit code is 5 if the time was over before the wanted messages had come. If
+    messages are missing, a line on stderr says so, or with --json a line {"gap": …}: messages that the relay's
+    log no longer had when they were fetched, and live messages that came faster than they were fetched, because
+    no log has them. Live messages have no position.
 
     \b
     Examples:
@@ -171,9 +174,15 @@ def _show(message: dict[str, Any], names: dict[str, str]) -> None:
     host_id = message.get("host_id", "?")
     sender = one_line(names.get(host_id, host_id))
     channel = one_line(message.get("channel", "-"))
-    clock = time.strftime("%H:%M:%S")
+    clock = _clock(message.get("at"))
     sys.stdout.write(f"{coloured(clock, 'dim')} {coloured(sender, 'cyan')} {coloured(channel, 'bold')} {data}\n")
     sys.stdout.flush()
+
+
+def _clock(at: Any) -> str:
+    """Return the time of day with milliseconds; of now, if the relay is older and tells none."""
+    seconds = at if isinstance(at, float) and 0 <= at <= MAX_TIME else time.time()
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds * 1000) % 1000:03}"
 
 
 def _show_gap(gap: dict[str, Any], as_json: bool) -> None:

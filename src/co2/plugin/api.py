@@ -115,6 +115,10 @@ class Co2Plugin:
     sends: Mapping[str, Any] = {}
     """What the plugin sends: patterns of channels, and the type of ``data`` on them, as in ``{"stage.*": float}``.
     It is for programs, which get it with ``co2.plugin.get_sends_schema``; co2 does not check messages by it."""
+    times: bool = False
+    """Whether each message that the plugin receives has a key ``at``: the time at which the relay got it, in
+    seconds since 1970 by the relay's clock, which never goes back while the relay runs. A message of the plugin's
+    own host does not come from the relay: it has the time of that host."""
     store = _Store()
     """A small dictionary on the satellite's disk, one for all plugins of the package. It survives their end.
 

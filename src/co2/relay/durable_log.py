@@ -1,8 +1,9 @@
 """The relay's log as the relay needs it, beyond the state machine's interface."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from co2.protocol.relay.log import Log, Reading
+from co2.protocol.relay.log import ClockJump, Log, Reading
 from co2.store.relayed_ids import RelayedIds
 
 __all__ = ["DurableLog"]
@@ -18,6 +19,13 @@ class DurableLog(Log, Protocol):
     @property
     def ids(self) -> RelayedIds:
         """Ids of messages that came with one."""
+
+    @property
+    def clock_jumps(self) -> Sequence[ClockJump]:
+        """Where the wall clock has jumped, in order."""
+
+    def add_clock_jump(self, seconds: float) -> None:
+        """Record that the wall clock has jumped after the last message, by so many seconds."""
 
     def look(self) -> int:
         """Return the position up to which all is on disk; it is not reported to ``on_commit`` again."""

@@ -118,7 +118,9 @@ class RelayHost(RoleHost):
             registry=self.registry,
         )
         packages = self.plugins.supervisor.packages
-        express.use(lambda: RelayForecast(relay.core, relay.links.wires, self.log.pass_over, packages))
+        express.use(
+            lambda: RelayForecast(relay.core, relay.links.wires, self.log.pass_over, packages), relay.clock
+        )
         self._members = MemberMethods(relay, relay.members, relay.links, relay.core, self.log, turns=self.turns)
         self._messages = MessageMethods(
             relay.core,

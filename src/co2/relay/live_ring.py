@@ -121,7 +121,11 @@ class LiveRing:
                     return read
                 read.next = number + 1
                 if message != DROPPED:
-                    read.messages.append(LogMessage(-1 - number, entry.host_id, entry.client_address, message))
+                    read.messages.append(
+                        LogMessage(
+                            -1 - number, entry.host_id, entry.client_address, message, entry.plugin, entry.at
+                        )
+                    )
         return read
 
     def stop(self) -> None:

@@ -227,7 +227,7 @@ class LiveViewers:
                     viewer.miss(entry.count)
                 continue
             messages = [
-                LogMessage(-1 - number, entry.host_id, entry.client_address, packed, entry.plugin)
+                LogMessage(-1 - number, entry.host_id, entry.client_address, packed, entry.plugin, entry.at)
                 for number, packed in enumerate(parts, first)
                 if packed != DROPPED
             ]

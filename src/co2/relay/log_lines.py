@@ -283,6 +283,8 @@ def message_text(message: LogMessage) -> bytes:
         ValueRefused: it cannot be decoded, or written as JSON.
     """
     told: dict[str, Any] = {"live": True} if message.position < 0 else {"position": message.position}
+    if message.at:
+        told["at"] = message.at
     told |= {"host_id": message.host_id, "plugin": message.plugin}
     return write_exact(message_out(message.packed, told))
 

@@ -211,9 +211,11 @@ class MessageMethods:
 
         Takes {host_id, after, max, wait}: ``after`` the position read last (0: the oldest kept), at most ``max``
         messages, ``wait`` up to 25 seconds. Returns {messages, next, gaps}; ``next`` is the next call's
-        ``after``, which acknowledges this answer. Own messages are left out. With ``live`` true it also returns
-        {live, live_missed}: live messages since the last such call, and how many had gone by then. With ``names``
-        true it also returns {names}: the senders' names, by their host_id.
+        ``after``, which acknowledges this answer. ``at`` of a message is the time at which the relay got it, in
+        seconds since 1970; where its clock has jumped, {clock_jumps} says behind which position, and by how
+        many seconds. Own messages are left out. With ``live`` true it also returns {live, live_missed}: live
+        messages since the last such call, and how many had gone by then. With ``names`` true it also returns
+        {names}: the senders' names, by their host_id.
         """
         argument = one_dict(params)
         check_not_passed_on(caller, "fetch")
@@ -248,7 +250,7 @@ class MessageMethods:
             member.fetches -= 1
 
     async def _fetch(self, member: Member, wanted: "_Fetch") -> dict[str, Any]:
-        after = wanted.after
+        after = begun_at = wanted.after
         gaps = list(wanted.gaps)
         while True:
             member.seen_at = self._now()
@@ -261,7 +263,7 @@ class MessageMethods:
             if read.gap:
                 gaps.append(_told(read.gap))
                 member.gaps += 1
-            after = read.next
+            begun_at, after = min(after, begun_at), read.next
             left = wanted.deadline - self._now()
             # A caller may have dropped an earlier call, unnoticed by the relay.
             is_latest = member.live_call is wanted
@@ -272,6 +274,9 @@ class MessageMethods:
             if not await self._waiters.appended(seen, left, wanted.end, live=is_latest):
                 break
         answer = await self._fetched(member, read, gaps)
+        jumps = [one for one in self._log.clock_jumps if begun_at <= one.position < answer["next"]]
+        if jumps:
+            answer["clock_jumps"] = [{"position": one.position, "seconds": one.seconds} for one in jumps]
         member.told_next, member.unconfirmed = answer["next"], list(wanted.gaps)
         if wanted.names:
             answer["names"] = self._names_of([*read.messages, *heard])

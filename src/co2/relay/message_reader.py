@@ -51,6 +51,7 @@ class LogMessage:
         client_address: (ip, port) of the sender's connection.
         packed: the encoded message.
         plugin: of the sender, '' for a sender that is not a satellite.
+        at: time at which the relay got it, seconds since 1970; 0.0 if that is unknown.
     """
 
     position: int
@@ -58,6 +59,7 @@ class LogMessage:
     client_address: tuple[str, int]
     packed: bytes
     plugin: str = ""
+    at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -206,7 +208,7 @@ class MessageReader:
                 if len(self._apart) > KEPT_APART:
                     self._apart.popitem(last=False)
         return [
-            LogMessage(position, entry.host_id, entry.client_address, packed, entry.plugin)
+            LogMessage(position, entry.host_id, entry.client_address, packed, entry.plugin, entry.at)
             for position, packed in enumerate(parts, entry.position)
             if position > after and packed != DROPPED
         ]

@@ -212,4 +212,5 @@ def _plain(message: LogMessage) -> dict[str, Any]:
         "host_id": message.host_id,
         "client_address": list(message.client_address),
         "position": message.position,
+        **({"at": message.at} if message.at else {}),
     }

@@ -28,6 +28,7 @@ from co2.relay.message_methods import FETCH_WAIT
 from co2.relay.message_reader import MessageReader
 from co2.relay.notifier import Notifier
 from co2.relay.plugins import RelayPlugins
+from co2.server.express.message_clock import LOOK_INTERVAL, MessageClock
 from co2.tasks import TaskSet
 from co2.xmlrpc.answers import NAMES
 from co2.xmlrpc.client import RpcClient
@@ -105,12 +106,14 @@ class RelayRole:
         self._filters_empty = asyncio.Event()
         self._tasks = TaskSet(_logger, "a task of the relay")
         self.now = time.monotonic
+        self.clock = MessageClock()
         self.plugins: RelayPlugins | None = None
         self.core = RelayCore(
             log,
             host_id,
             max_peers=self._max_links,
             now=self.now,
+            wall=self.clock,
             origins=None if keeper is None else keeper.book,
             receipts=receipts,
             name=config.name,
@@ -139,6 +142,7 @@ class RelayRole:
     def start(self) -> None:
         """Start the liveness checker and the other regular tasks. Needs a running loop."""
         self._tasks.start(self._note_alive())
+        self._tasks.start(self._look_at_the_clock())
         config = self._config
         checker = LivenessChecker(
             self.members,
@@ -154,6 +158,13 @@ class RelayRole:
         self._tasks.start(checker.run())
         self._tasks.start(self._tell_lines())
         self._tasks.start(self.links.give_receipts())
+
+    async def _look_at_the_clock(self) -> None:
+        """Follow the wall clock, and record in the log where it has jumped."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            if seconds := self.clock.look():
+                self.log.add_clock_jump(seconds)
 
     async def _note_alive(self) -> None:
         """Save regularly until when this relay, and with it its satellites, was up."""

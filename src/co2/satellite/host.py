@@ -51,7 +51,10 @@ class SatelliteHost(RoleHost):
         )
         self.satellite.carry(self.plugins)
         link, packages = self.satellite.link, self.plugins.supervisor.packages
-        express.use(lambda: SatelliteForecast(link.core, packages, lambda: link.driver.wire, link.renumber))
+        express.use(
+            lambda: SatelliteForecast(link.core, packages, lambda: link.driver.wire, link.renumber),
+            self.satellite.clock,
+        )
         self.registry.add(
             "notify",
             self.satellite.notify_endpoint.notify,

@@ -113,6 +113,7 @@ class SatellitePlugins(HostPlugins):
                 on_dead_letter=satellite.dead_letters.take,
                 flushed=lambda _package: link.flushed(),
                 network=SatelliteNetwork(link, calls, self),
+                clock=satellite.clock,
             )
         )
 

@@ -25,6 +25,7 @@ from co2.satellite.notify_endpoint import NotifyEndpoint
 from co2.satellite.outbox_disk import OutboxDisk
 from co2.satellite.relay_requests import PackageControl, RelayRequests
 from co2.satellite.subscriptions import Subscriptions
+from co2.server.express.message_clock import MessageClock
 from co2.server.process.local_address import local_ip
 from co2.store.state_folder import StateFolder
 from co2.tasks import TaskSet
@@ -90,6 +91,7 @@ class SatelliteRole:
         outbox: messages that wait for the relay.
         link: to the relay.
         dead_letters: messages that plugins did not accept.
+        clock: of messages between its plugins.
         notify_endpoint: handles messages of a relay without a link; set with the plugins.
     """
 
@@ -106,6 +108,7 @@ class SatelliteRole:
         self._supervisor: Supervisor
         self._tasks = TaskSet(_logger, "a task of the satellite")
         self._full = ""
+        self.clock = MessageClock()
         # A new run each time: a restored or copied state folder cannot reuse a number unnoticed.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
@@ -198,7 +201,8 @@ class SatelliteRole:
         """Deliver messages to a package; return whether it has room for more."""
         frame = delivered.frame
         own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
-        envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "")
+        at = frame.at if self._supervisor.wants_times(package) else 0.0
+        envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "", at)
         position = frame.position if frame.package else 0
         return self._supervisor.deliver_to(
             package,
@@ -234,6 +238,7 @@ class SatelliteRole:
         """Save the positions of durable packages regularly, and report positions and health to the relay."""
         for tick in itertools.count(1):
             await asyncio.sleep(CURSOR_INTERVAL)
+            self.clock.look()
             if self._supervisor.paused:
                 self._tell_why_full()
             self._tell_health()

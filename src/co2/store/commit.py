@@ -75,6 +75,7 @@ class _CommitFrame(msgspec.Struct, array_like=True, gc=False):
     channels: tuple[str, ...] | None
     crc: int
     batch: bytes
+    at: float = 0.0
 
 
 class _Record(msgspec.Struct, array_like=True):
@@ -127,12 +128,12 @@ def together(commits: Iterable[Commit]) -> Commit:
 def _frame(entry: Entry) -> _CommitFrame:
     return _CommitFrame(
         entry.position, entry.count, entry.origin, entry.host_id, *entry.client_address, entry.epoch, entry.seq,
-        entry.package, entry.plugin, entry.channels, entry.crc, entry.batch,
+        entry.package, entry.plugin, entry.channels, entry.crc, entry.batch, entry.at,
     )  # fmt: skip
 
 
 def _entry(frame: _CommitFrame) -> Entry:
     return Entry(
         frame.position, frame.count, frame.origin, frame.host_id, (frame.ip, frame.port), frame.epoch, frame.seq,
-        frame.package, frame.plugin, frame.channels, frame.crc, frame.batch,
+        frame.package, frame.plugin, frame.channels, frame.crc, frame.batch, frame.at,
     )  # fmt: skip

@@ -26,7 +26,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE frame (
     position INTEGER PRIMARY KEY, count INTEGER, previous INTEGER, origin TEXT, host_id TEXT, ip TEXT,
     port INTEGER, epoch INTEGER, seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, at REAL,
-    checksum INTEGER, batch BLOB
+    came REAL, checksum INTEGER, batch BLOB
 );
 CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0;
 CREATE TABLE mark (
@@ -37,11 +37,13 @@ CREATE TABLE mark (
 _IDS = """
 CREATE TABLE IF NOT EXISTS relayed (position INTEGER PRIMARY KEY, origin TEXT, id TEXT, checksum INTEGER)
 """
+# `at` is the running time of the commit, by which entries age; `came` is when the relay got the entry.
+_SINCE_2 = "ALTER TABLE frame ADD COLUMN came REAL"
 _NUMBERS = ("count", "previous", "port", "epoch", "seq", "crc", "checksum")
 
 
 def _cast(column: str) -> str:
-    kind = "INTEGER" if column in _NUMBERS else "REAL" if column == "at" else "BLOB"
+    kind = "INTEGER" if column in _NUMBERS else "REAL" if column in ("at", "came") else "BLOB"
     return f"CAST({column} AS {kind})"
 
 
@@ -49,13 +51,17 @@ def _cast(column: str) -> str:
 # checksum decides whether a row is as it was written.
 _COLUMNS = (
     *("count", "previous", "origin", "host_id", "ip", "port", "epoch", "seq", "package", "plugin", "channels"),
-    *("crc", "at", "checksum"),
+    *("crc", "at", "came", "checksum"),
 )
 _HEAD = ", ".join(("position", *map(_cast, _COLUMNS)))
-_INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = (
+    f"INSERT INTO frame (position, {', '.join(_COLUMNS)}, batch) "  # noqa: S608 - ours
+    f"VALUES ({', '.join('?' * (len(_COLUMNS) + 2))})"
+)
 _MARK = "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?)"
 _FACTS = ("log_id", "lease", "gone", "end", "bytes", "runs")
-_VERSION = 2
+_VERSION = 3
+_AT, _CAME = 13, 14  # in a head
 
 FRAME = 2048
 """Bytes that an entry counts for in a read besides its batch: to make and free thousands of objects takes tens
@@ -114,6 +120,10 @@ class LogFile:
                 self._db.execute(f"PRAGMA user_version = {_VERSION}")
             # A file without tables has never held a message, whatever became of its WAL.
             self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+        elif version == 2:
+            with self._db:
+                self._db.execute(_SINCE_2)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
         for table in ("meta", "mark", *(("relayed",) if self._has_ids() else ())):
@@ -217,7 +227,7 @@ class LogFile:
             if head is None:  # it is deleted together with the next one
                 passed += size if isinstance(size, int) else 0
                 continue
-            at = begun if head[0] <= undated else head[-1]
+            at = begun if head[0] <= undated else head[_AT]
             if freed >= max_bytes and at >= older_than:
                 seen = 0
                 break
@@ -270,7 +280,7 @@ class LogFile:
         query = f"SELECT {_HEAD} FROM frame ORDER BY position DESC LIMIT 1"  # noqa: S608 - ours
         rows: Any = self._db.execute(query).fetchall()
         head = _whole_head(rows[0]) if rows else None
-        return None if head is None else (head[0], float(head[-1]))
+        return None if head is None else (head[0], float(head[_AT]))
 
     def marks(self) -> dict[tuple[str, int], int]:
         """Return the marks of all runs, the run that was silent longest first.
@@ -376,7 +386,7 @@ def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:
     ip, port = entry.client_address
     head = (
         *(entry.position, entry.count, previous, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
-        *(entry.package, entry.plugin, channels, entry.crc, at),
+        *(entry.package, entry.plugin, channels, entry.crc, at, entry.at),
     )
     return (*head, crc32(_encode(head)), entry.batch)
 
@@ -402,12 +412,15 @@ def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
             ),
             *(seq, str(package, "utf-8"), str(plugin, "utf-8"), *rest),
         )
-        return head if crc32(_encode(head)) == checksum else None
+        summed = head if head[_CAME] is not None else head[:_CAME]  # as a program before version 3 has written it
+        return head if crc32(_encode(summed)) == checksum else None
     except (TypeError, ValueError, OverflowError):
         return None
 
 
 def _entry(head: tuple[Any, ...], batch: bytes) -> Entry:
-    position, count, _, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, _ = head
+    position, count, _, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, _, came = head
     names = None if channels is None else tuple(msgspec.msgpack.decode(channels))
-    return Entry(position, count, origin, host_id, (ip, port), epoch, seq, package, plugin, names, crc, batch)
+    return Entry(
+        position, count, origin, host_id, (ip, port), epoch, seq, package, plugin, names, crc, batch, came or 0.0
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol.relay.log import Entry, LogGap, Reading
+from co2.protocol.relay.log import ClockJump, Entry, LogGap, Reading
 from co2.protocol.relay.losses import Loss, Losses
 from co2.protocol.wire.link_frames import FIRST_POSITION
 from co2.store import log_file
@@ -40,6 +40,9 @@ MAX_RUNS = 1000
 
 MAX_FORMER = 100
 """Former names of a log that are remembered."""
+
+MAX_CLOCK_JUMPS = 64
+"""Jumps of the wall clock that are remembered; the oldest are forgotten first."""
 
 MAX_EPOCHS_OF_ONE = 64
 """Runs of one sender whose marks are kept; as many as its Hello lists."""
@@ -78,6 +81,7 @@ class RelayLog:
         losses: acknowledged messages that are not in the log.
         ids: of messages that have one.
         ran: its running time, by which it ages.
+        clock_jumps: where the wall clock has jumped, in order; also back before this run.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class RelayLog:
         self._later = later
         self._on_room = on_room
         self.ran, dated = _running_time(file, now, wall)
+        self.clock_jumps = [ClockJump(*jump) for jump in json.loads(file.read_meta("clock_jumps", "[]"))]
         self._writer = writer(
             file, journal, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
             on_commit=self._committed_in_thread, on_news=self._tell_in_thread, soon=soon,
@@ -152,6 +157,8 @@ class RelayLog:
         self._writer.start(
             {"runs": json.dumps(runs), "lease": self._stored_lease, "journal_key": journal.key.hex(), **dated}
         )
+        if self.ran.last_jump:  # back since the run before
+            self.add_clock_jump(self.ran.last_jump)
         self.gone = max(self._writer.gone, self.gone)
 
     @classmethod
@@ -327,6 +334,7 @@ class RelayLog:
         plugin: str = "",
         channels: tuple[str, ...] | None = None,
         crc: int = 0,
+        at: float = 0.0,
         message_id: str = "",
     ) -> Entry:
         """Append an entry of ``count`` messages. One without a number is committed at once: somebody waits for it.
@@ -344,7 +352,7 @@ class RelayLog:
         if position + count + LEASE // 2 > self._stored_lease:
             self._lease_up_to(position + LEASE)
         entry = Entry(
-            position, count, origin, host_id, client_address, epoch, seq, package, plugin, channels, crc, batch
+            position, count, origin, host_id, client_address, epoch, seq, package, plugin, channels, crc, batch, at
         )
         self.last = entry.end
         if epoch:
@@ -375,6 +383,11 @@ class RelayLog:
         begun = self._runs[run]
         following = min((first for first in self._runs.values() if first > begun), default=self.last + 1)
         return position < following
+
+    def add_clock_jump(self, seconds: float) -> None:
+        """Record that the wall clock has jumped after the last message, by so many seconds."""
+        self.clock_jumps = [*self.clock_jumps, ClockJump(self.last, seconds)][-MAX_CLOCK_JUMPS:]
+        self._writer.put_meta("clock_jumps", json.dumps(self.clock_jumps))
 
     def was_called(self, log_id: str) -> bool:
         """Return whether this is, or was, the id of this log."""

@@ -155,7 +155,7 @@ class Carried:
         """
         self.channels = self.found.channels(config)
         words = memoryview(bytearray(_WORDS)).cast("Q")
-        self._receiver = Receiver(self, self.channels, words, 0)
+        self._receiver = Receiver(self, self.channels, words, 0, times=self.found.kind.times)
         self._receiver.start(Progress(0, 0))
         if issubclass(self.found.kind, Co2RelayPlugin):
             self._relayer = RelayFilter(self, self.channels, words, 1)

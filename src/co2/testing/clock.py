@@ -51,7 +51,7 @@ class Clock:
 
     @property
     def now(self) -> float:
-        """Seconds, as from ``time.monotonic``."""
+        """Seconds, as from ``time.monotonic``; also the time ``at`` of messages that come now."""
         return self._now
 
     def advance(self, seconds: float) -> None:

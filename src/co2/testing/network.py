@@ -71,7 +71,13 @@ class Network:
     def __init__(self, clock: Clock, folder: Path, tables: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.clock = clock
         self.log = MemoryLog()
-        self.core = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 10**6, now=lambda: clock.now)
+        self.core = RelayCore(
+            self.log,
+            "relay@10.0.0.1:2003",
+            max_peers=lambda: 10**6,
+            now=lambda: clock.now,
+            wall=lambda: clock.now,
+        )
         self.wires: dict[Peer, MemoryWire] = {}
         self.driver = RelayDriver(
             self.core, self.wires, handle=self._handle, join=list, failed=_raise, read_on=_nothing_to_read

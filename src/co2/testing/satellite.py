@@ -168,7 +168,8 @@ class Satellite(Home):
                 sender = frame.plugin if other is package else ""
                 first = other.numbered(count)
                 address = (self.core.host_id.ip, self.core.host_id.port)
-                other.deliver(Deliver(first, self.host_id, address, frame.batch, sender))
+                at = self.network.clock.now
+                other.deliver(Deliver(first, self.host_id, address, frame.batch, sender, at=at))
 
     def written(self) -> list[bytes]:
         """Return the frames that it has for the relay now, and forget them."""
@@ -200,7 +201,9 @@ class Satellite(Home):
         own = frame.host_id.partition("@")[0] == self.name and frame.sender == package.name
         sender = frame.plugin if own else ""
         first = package.numbered(delivered.count)
-        package.deliver(Deliver(first, frame.host_id, frame.client_address, frame.batch, sender, delivered.skip))
+        package.deliver(
+            Deliver(first, frame.host_id, frame.client_address, frame.batch, sender, delivered.skip, frame.at)
+        )
 
     def _hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         mine = self.name

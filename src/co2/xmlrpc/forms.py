@@ -13,7 +13,10 @@ from co2.values import Message, channel_of, pack, unpack
 __all__ = ["PROTOCOL_KEYS", "message_in", "plain_form"]
 
 PROTOCOL_KEYS = frozenset(("host_id", "client_address", "id", "position", "gaps", "keys", "log_id"))
-"""Names that the envelope uses beside a message's own keys."""
+"""Names that the envelope uses beside a message's own keys, in both directions."""
+
+_ADDED = PROTOCOL_KEYS | {"at"}
+"""Names that hosts add. In what comes in ``at`` is the sender's own: it was free before messages had a time."""
 
 
 def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
@@ -39,7 +42,7 @@ def plain_form(packed: bytes) -> Message:
     message: Message = {}
     hidden: Message = {}
     for key, value in unpack(packed).items():
-        (hidden if key in PROTOCOL_KEYS else message)[key] = value
+        (hidden if key in _ADDED else message)[key] = value
     if hidden:
         message["keys"] = hidden
     return message

@@ -33,7 +33,9 @@ class Driven:
 
     def __init__(self) -> None:
         self.log = FakeLog()
-        self.core = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 100, now=lambda: 0.0)
+        self.core = RelayCore(
+            self.log, "relay@10.0.0.1:2003", max_peers=lambda: 100, now=lambda: 0.0, wall=lambda: 0.0
+        )
         self.wires: dict[Peer, FakeWire] = {}
         self.satellites: list[FakeSatellite] = []
         self.events: list[Event] = []

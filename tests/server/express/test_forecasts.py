@@ -197,8 +197,8 @@ def test_an_outbox_foresees_what_goes_out_at_once_only():
 class Stub:
     """A package, as its supervisor sees it when something is published or comes."""
 
-    def __init__(self, name: str, wants: bool, durable: bool, number: int) -> None:
-        self.name, self.durable, self.number = name, durable, number
+    def __init__(self, name: str, wants: bool, durable: bool, number: int, times: bool = False) -> None:
+        self.name, self.durable, self.number, self.times = name, durable, number, times
         self.sender = self
         self.receives = wants
         self.got: list[bytes] = []
@@ -212,7 +212,8 @@ class Stub:
     def deliver(self, source: str, queued: QueuedBatch) -> None:
         if self.number:
             envelope = queued.envelope
-            frame = Deliver(self.number, envelope.host_id, envelope.client_address, queued.batch, envelope.sender)
+            address = envelope.client_address
+            frame = Deliver(self.number, envelope.host_id, address, queued.batch, envelope.sender, at=envelope.at)
             self.got.append(encode_frame(frame)[4:])
 
     def deliver_from_network(self, queued: QueuedBatch) -> bool:
@@ -230,6 +231,7 @@ def supervisor(*packages: Stub) -> Supervisor:
         on_publish=lambda *args: None,
         flushed=None,  # type: ignore[arg-type]
         on_methods_changed=lambda: None,
+        clock=lambda: AT,
     )
     made._packages = {package.name: package for package in packages}
     found: Supervisor = made
@@ -241,12 +243,13 @@ def forecast_of(carrying: Supervisor) -> SatelliteForecast:
     return SatelliteForecast(core, carrying.packages, lambda: None, lambda: None)
 
 
-stubs = st.tuples(st.booleans(), st.booleans(), st.sampled_from([0, 1, 7]))
+stubs = st.tuples(st.booleans(), st.booleans(), st.sampled_from([0, 1, 7]), st.booleans())
+AT = 1.7e9 + 0.25
 BATCH = make_batch([b"\x81\xa4data\x01"])
 
 
 @given(st.lists(stubs, min_size=1, max_size=4), st.sampled_from(["ham.m.X_Ham", "ham.m.X_Alone"]))
-def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, int]], plugin: str) -> None:
+def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, int, bool]], plugin: str) -> None:
     packages = [Stub(name, *row) for name, row in zip(("ham", "eggs", "spam", "bacon"), rows, strict=False)]
     carrying = supervisor(*packages)
     found = forecast_of(carrying).next_published("ham", plugin, [""])
@@ -260,18 +263,19 @@ def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, i
     assert filled(comes, BATCH) == encode_frame(Publish(plugin, [""], BATCH))[4:]
     foreseen: dict[int, list[bytes]] = {}
     for sibling, gets in siblings:
-        foreseen.setdefault(id(sibling), []).append(filled(gets, BATCH))
+        foreseen.setdefault(id(sibling), []).append(filled(gets, BATCH, AT))
     assert {id(one): one.got for one in packages if one.got} == foreseen
 
 
 @given(stubs)
-def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int]) -> None:
+def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int, bool]) -> None:
     package = Stub("ham", *row)
     carrying = supervisor(package)
     found = forecast_of(carrying).next_delivered("ham", "a@1.2.3.4:5", ("1.2.3.4", 5))
-    carrying.deliver_to("ham", QueuedBatch(Envelope("a@1.2.3.4:5", ("1.2.3.4", 5)), BATCH, 1))
+    at = AT if carrying.wants_times("ham") else 0.0
+    carrying.deliver_to("ham", QueuedBatch(Envelope("a@1.2.3.4:5", ("1.2.3.4", 5), "", at), BATCH, 1))
     if found is not None:
-        assert [filled(found[1], BATCH)] == package.got
+        assert [filled(found[1], BATCH, AT)] == package.got
     assert (found is not None) == bool(package.got)
 
 
@@ -480,7 +484,7 @@ def test_what_comes_and_what_leaves_is_foreseen_also_where_several_are_on_their_
         changed = batch_of(*range(7, 7 + count))
         held.filter.asked.popleft()[1](Passed(changed, ("",)))
         core.come_through()
-        assert core.taken(receiver) == [filled(becomes, changed)]
+        assert core.taken(receiver) == [filled(becomes, changed, core._wall())]
         becomes = becomes.after(count)
     core.ready.clear()
     assert forecast.next_filtered(stretch) == (held.filter, comes, becomes, receivers)

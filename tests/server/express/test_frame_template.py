@@ -13,6 +13,7 @@ names = st.text(max_size=20)
 numbers = st.integers(0, 2**63 - 1)
 channels = st.none() | st.lists(names, max_size=3)
 batches = st.binary(max_size=600)
+times = st.floats(0, allow_nan=False)
 addresses = st.tuples(names, st.integers(0, 65_535))
 
 
@@ -26,7 +27,7 @@ def test_a_publish_of_the_link(
     assert found == encode_link_frame(Publish(epoch, seq, package, plugin, of, crc, batch))
 
 
-@given(numbers, names, addresses, numbers, numbers, names, names, channels, batches)
+@given(numbers, names, addresses, numbers, numbers, names, names, channels, batches, times)
 def test_a_deliver_of_the_link(
     position: int,
     host_id: str,
@@ -37,11 +38,12 @@ def test_a_deliver_of_the_link(
     plugin: str,
     of: list[str] | None,
     batch: bytes,
+    at: float,
 ):
     outline = link_outline(Deliver(position, "", host_id, address, epoch, seq, package, plugin, of, CRC, b""))
-    found = filled(outline, batch)
+    found = filled(outline, batch, at)
     crc = frames.msgspec.msgpack.decode(found)[10]
-    wanted = Deliver(position, "", host_id, address, epoch, seq, package, plugin, of, crc, batch)
+    wanted = Deliver(position, "", host_id, address, epoch, seq, package, plugin, of, crc, batch, at)
     assert found == encode_link_frame(wanted)
 
 
@@ -51,12 +53,21 @@ def test_a_publish_of_a_plugin_host(plugin: str, of: list[str] | None, batch: by
     assert found == frames.encode_frame(frames.Publish(plugin, of, batch, live))[4:]
 
 
-@given(numbers, names, addresses, batches, names, st.integers(0, 2048))
+@given(numbers, names, addresses, batches, names, st.integers(0, 2048), times, st.booleans())
 def test_a_deliver_to_a_plugin_host(
-    first: int, host_id: str, address: tuple[str, int], batch: bytes, sender: str, skip: int
+    first: int,
+    host_id: str,
+    address: tuple[str, int],
+    batch: bytes,
+    sender: str,
+    skip: int,
+    at: float,
+    timed: bool,
 ):
-    found = filled(host_outline(frames.Deliver(first, host_id, address, b"", sender, skip)), batch)
-    assert found == frames.encode_frame(frames.Deliver(first, host_id, address, batch, sender, skip))[4:]
+    outline = host_outline(frames.Deliver(first, host_id, address, b"", sender, skip), timed=timed)
+    assert outline.timed == timed
+    wanted = frames.Deliver(first, host_id, address, batch, sender, skip, at if timed else 0.0)
+    assert filled(outline, batch, at) == frames.encode_frame(wanted)[4:]
 
 
 @given(numbers, names, names, addresses, batches)

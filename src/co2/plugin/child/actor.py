@@ -126,7 +126,7 @@ class Actor:
         self._stopping = self._halted = False
         self._loop: EventLoopThread | None = None
         self._own_files: Path | None = None
-        self._receiver = Receiver(self, channels, words, 2 * index)
+        self._receiver = Receiver(self, channels, words, 2 * index, times=kind.times)
         self._relay_filter: RelayFilter | None = None
         if issubclass(kind, Co2RelayPlugin):
             self._relay_filter = RelayFilter(self, channels, words, self._activity_word)

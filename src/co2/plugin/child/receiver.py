@@ -58,19 +58,27 @@ class Receiver:
         channels: patterns that the plugin wants, empty for everything.
         words: progress words of the package.
         word: index of this plugin's message word.
+        times: whether messages get a key ``at``.
 
     Attributes:
         failed: calls that raised.
     """
 
     def __init__(
-        self, actor: ReceivingActor, channels: Sequence[str], words: "memoryview[int]", word: int
+        self,
+        actor: ReceivingActor,
+        channels: Sequence[str],
+        words: "memoryview[int]",
+        word: int,
+        *,
+        times: bool = False,
     ) -> None:
         self.failed = 0
         self._actor = actor
         self._wants = _wanted(Interests(channels)) if channels else None
         self._words = words
         self._word = word
+        self._times = times
         self._inside = 0
         self._apart: tuple[Deliver, list[bytes]] | None = None
         self._on_trial = False
@@ -97,6 +105,8 @@ class Receiver:
     def _pass_messages(self, plugin: Co2Plugin, frame: Deliver) -> None:
         """Pass the messages of a frame to the plugin, with calls in between."""
         messages = open_batch(frame.batch)
+        if self._times:
+            _note_time(messages, frame.at)
         last = frame.first + len(messages) - 1
         number = max(frame.first + frame.skip, self.done + 1)
         if frame.sender != self._actor.name:
@@ -183,6 +193,12 @@ class Receiver:
             self.failed += 1
             self._actor.complain(f"gap failed; it was: {gap.reason}", error)
         self._words[at] = 2 * gap.first + 2
+
+
+def _note_time(messages: Sequence[Message], at: float) -> None:
+    for message in messages:
+        if type(message) is dict:
+            message["at"] = at
 
 
 def _wanted(interests: Interests) -> Callable[[Message], bool]:

@@ -28,7 +28,7 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
 
         if problem := sends_problem(kind.sends):
             return f"{kind.__name__}.sends: {problem}", _place_of(kind, "sends")
-    for attribute in ("durable", "exclusive"):
+    for attribute in ("durable", "exclusive", "times"):
         if not isinstance(value := getattr(kind, attribute), bool):
             problem = f"{kind.__name__}.{attribute}: found {value!r:.80}, expected True or False"
             return problem, _place_of(kind, attribute)
@@ -50,6 +50,9 @@ def without_effect(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
     if kind.durable is True:
         problem = f"{name}.durable: a relay plugin cannot be durable: messages that it misses are not repeated"
         yield problem, _place_of(kind, "durable"), "remove it"
+    if kind.times is True:
+        problem = f"{name}.times: messages pass a relay plugin before the relay notes their time"
+        yield problem, _place_of(kind, "times"), "remove it"
     if isinstance(kind.live, list | tuple) and kind.live:
         problem = f"{name}.live: messages of a relay plugin are never live"
         yield problem, _place_of(kind, "live"), "remove it"

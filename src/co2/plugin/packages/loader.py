@@ -315,6 +315,7 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin, channels: list[str]) -> t
         kind.durable,
         found.relays,
         found.admits,
+        kind.times,
     )
     return info, methods
 

@@ -33,11 +33,14 @@ class Envelope(msgspec.Struct, frozen=True):
         host_id: of the sending host.
         client_address: (ip, port) of its connection.
         sender: the plugin of the same package that sent them, else ''.
+        at: time at which the relay got them, seconds since 1970; 0.0 for a package that does not ask for it, so
+            that small batches are joined whenever they came.
     """
 
     host_id: str
     client_address: tuple[str, int]
     sender: str = ""
+    at: float = 0.0
 
 
 class QueuedBatch(msgspec.Struct, frozen=True):
@@ -299,4 +302,6 @@ def _frame(first: int, item: QueuedBatch | GapRange) -> Deliver | Gap:
     if isinstance(item, GapRange):
         return item.frame(first)
     envelope = item.envelope
-    return Deliver(first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip)
+    return Deliver(
+        first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip, envelope.at
+    )

@@ -94,6 +94,7 @@ class Generation:
         methods: of its plugins, by name.
         receives: whether any plugin receives messages.
         durable: whether it resumes at its last position after a restart of its satellite.
+        times: whether its messages carry the time at which the relay got them.
         wanted: interests of its plugins.
         ended: done when the child has ended and all its frames are read; its result is the cause.
         stumbled: the exception of a plugin in its first message or call, '' for none.
@@ -125,7 +126,7 @@ class Generation:
         self.plugins: list[PluginInfo] = []
         self.warnings: list[str] = []
         self.methods: dict[str, MethodInfo] = {}
-        self.receives = self.durable = False
+        self.receives = self.durable = self.times = False
         self.wanted = PackageInterests(())
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.stumbled = self.stumbled_in_callback = ""
@@ -221,6 +222,7 @@ class Generation:
         self.methods = {method.name: method for method in loaded.methods}
         self.receives = any(plugin.receives for plugin in loaded.plugins)
         self.durable = any(plugin.durable and plugin.receives for plugin in loaded.plugins)
+        self.times = any(plugin.times and plugin.receives for plugin in loaded.plugins)
         self.wanted = PackageInterests(loaded.plugins)
 
     def start(self, progress: dict[str, Progress], *, paused: str, on_trial: bool) -> None:

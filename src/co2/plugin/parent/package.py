@@ -122,6 +122,11 @@ class Package:
         return self.lifecycle.current.methods if self.lifecycle.current is not None else {}
 
     @property
+    def times(self) -> bool:
+        """Whether it wants to know when the relay got its messages."""
+        return self.lifecycle.current is not None and self.lifecycle.current.times
+
+    @property
     def durable(self) -> bool:
         """Whether it resumes at its last position after a restart of its satellite."""
         return self.lifecycle.current is not None and self.lifecycle.current.durable

@@ -46,6 +46,7 @@ class Supervisor:
         on_dead_letter: called with package and letter for each message that a plugin did not accept; must not
             block.
         order: names of packages in the order in which they filter messages; others follow in the order of loading.
+        clock: returns the time, for messages between siblings.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Supervisor:
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
         network: NetworkQueries | None = None,
         order: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.paused = ""
+        self._clock = clock
         self.network = network or NoNetwork()
         self._settings = settings
         self._host_id = host_id
@@ -203,6 +206,11 @@ class Supervisor:
         """
         carried = self._packages.get(package)
         return carried is None or not carried.receives or carried.deliver_from_network(queued)
+
+    def wants_times(self, package: str) -> bool:
+        """Return whether a package wants to know when the relay got its messages."""
+        carried = self._packages.get(package)
+        return carried is not None and carried.times
 
     def gap(self, after: int, following: int, reason: str) -> None:
         """Report to all packages that messages from the network will not come.
@@ -402,7 +410,8 @@ class Supervisor:
             sender = frame.plugin if other is package else ""
             # A durable one gets them from the relay, with a position to resume at.
             if other.wants(frame.channels, sender) and not other.durable:
-                envelope = Envelope(self._host_id(), self._address(), sender)
+                at = self._clock() if other.times else 0.0
+                envelope = Envelope(self._host_id(), self._address(), sender, at)
                 other.deliver(package.name, QueuedBatch(envelope, frame.batch, count))
         self._on_publish(package.name, frame, count)
 

@@ -134,6 +134,7 @@ class RelayCore:
         host_id: the relay's own.
         max_peers: returns how many links there may be now.
         now: monotonic seconds.
+        wall: time of a message that comes now, seconds since 1970.
         origins: owners of the origins; None for a new, empty book.
         receipts: key of the satellites' receipts; None for no receipts, and no proofs then.
         name: of the relay, as it wishes for it; '' for one made of its origin.
@@ -160,6 +161,7 @@ class RelayCore:
         *,
         max_peers: Callable[[], int],
         now: Callable[[], float],
+        wall: Callable[[], float],
         origins: OriginBook | None = None,
         receipts: ReceiptKey | None = None,
         name: str = "",
@@ -185,6 +187,7 @@ class RelayCore:
         self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
         self._now = now
+        self._wall = wall
         self.takeovers = Takeovers(now)
         self.filter_chain = FilterChain()
         self.asks = False
@@ -655,6 +658,7 @@ class RelayCore:
             plugin=frame.plugin,
             channels=None if frame.channels is None else tuple(frame.channels),
             crc=frame.crc,
+            at=self._wall(),
         )
         peer.begins.pop(frame.epoch, None)
         if self.appended is not None:
@@ -670,7 +674,7 @@ class RelayCore:
         channels = None if frame.channels is None else tuple(frame.channels)
         entry = Entry(
             0, count, peer.origin, str(peer.host_id), peer.address, 0, 0, frame.package, frame.plugin, channels,
-            frame.crc, frame.batch,
+            frame.crc, frame.batch, self._wall(),
         )  # fmt: skip
         peer.published += count
         self._give_live(entry)
@@ -742,6 +746,7 @@ class RelayCore:
             count=message.count,
             channels=message.channels,
             crc=crc32(message.batch),
+            at=self._wall(),
             message_id=message_id,
         )
         self.fan_out.add(entry, from_disk=True)

@@ -359,4 +359,5 @@ def deliver_frame(entry: Entry, package: str) -> Deliver:
         channels,
         entry.crc,
         entry.batch,
+        entry.at,
     )

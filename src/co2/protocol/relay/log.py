@@ -5,13 +5,13 @@ The durable log is :class:`co2.store.relay_log.RelayLog`; tests and the simulato
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from co2.protocol.relay.losses import Loss, Losses
 
-__all__ = ["Entry", "Log", "LogGap", "Reading"]
+__all__ = ["ClockJump", "Entry", "Log", "LogGap", "Reading"]
 
 
 class Entry(msgspec.Struct):
@@ -30,6 +30,7 @@ class Entry(msgspec.Struct):
         channels: of its messages, None for too many to name.
         crc: CRC-32 of the batch.
         batch: the messages.
+        at: time at which the relay got it, seconds since 1970; 0.0 if it is from a relay that did not note it.
         written: encoded forms for receivers, by name of the form.
     """
 
@@ -45,6 +46,7 @@ class Entry(msgspec.Struct):
     channels: tuple[str, ...] | None
     crc: int
     batch: bytes
+    at: float = 0.0
     written: dict[str, bytes] = {}
 
     @property
@@ -60,6 +62,18 @@ class LogGap:
     after: int
     next: int
     reason: str
+
+
+class ClockJump(NamedTuple):
+    """A jump of the wall clock of the relay.
+
+    Attributes:
+        position: of the last message before it.
+        seconds: that it went forward, negative for back.
+    """
+
+    position: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +153,7 @@ class Log(Protocol):
         plugin: str = "",
         channels: tuple[str, ...] | None = None,
         crc: int = 0,
+        at: float = 0.0,
         message_id: str = "",
     ) -> Entry:
         """Append an entry; it is on disk a little later, together with the id that its sender gave it.

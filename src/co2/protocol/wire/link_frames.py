@@ -99,6 +99,9 @@ MAX_TIMEOUT = 3600.0
 MAX_ASKER = 128
 """Characters that name who makes a request of a relay."""
 
+MAX_TIME = 253_402_300_799.0
+"""Seconds since 1970 of the last time that has a date: the end of the year 9999."""
+
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 First = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
@@ -110,6 +113,7 @@ Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
 HostName = Annotated[str, msgspec.Meta(max_length=MAX_HOST_NAME)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIMEOUT)]
 Asker = Annotated[str, msgspec.Meta(max_length=MAX_ASKER)]
+Time = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIME)]
 
 
 class _Frame(msgspec.Struct, tag=True, array_like=True):
@@ -303,6 +307,7 @@ class Deliver(_Frame):
         channels: as in :class:`Publish`.
         crc: as in :class:`Publish`.
         batch: as in :class:`Publish`.
+        at: time at which the relay got it, seconds since 1970; 0.0 from a relay that does not tell.
     """
 
     position: Number
@@ -316,6 +321,7 @@ class Deliver(_Frame):
     channels: Channels | None
     crc: Crc
     batch: bytes
+    at: Time = 0.0
 
 
 class Replay(_Frame):

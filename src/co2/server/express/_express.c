@@ -12,6 +12,9 @@
    A frame may be the answer to another one. It is passed on only if that one was passed on before it in the same run, is
    the oldest one that its receiver has not answered yet, and has as many messages.
 
+   A frame may end with a time. That of a frame that has arrived is copied into its results; where there is none, they get
+   the time at which it was read.
+
    Bytes from outside are compared, measured and copied here, nothing else. Of their values only these are used: lengths
    that fit exactly what has arrived, the checksum, and free numbers. A frame that leaves any doubt does not match: it is
    left to Python. */
@@ -43,6 +46,7 @@
 #define LARGEST ((uint64_t)1 << 61)
 #define NUMBER_SIZE 9
 #define BATCH_HEAD 5
+#define TIME_SIZE 9
 #define LONGEST_GAP 0.003 /* seconds; a longer gap between two frames counts as this long */
 #define AT_ONCE 0.00001   /* seconds; after a shorter sleep the data was there before it */
 #define HABITS_SIZE ((long)sizeof(Habits))
@@ -59,9 +63,9 @@ typedef struct {
     int counter, is_free;
 } Number;
 
-/* A frame on one socket: framing, head with numbers, checksum if `checked`, batch, tail. */
+/* A frame on one socket: framing, head with numbers, checksum if `checked`, batch, tail, a time if `timed`. */
 typedef struct {
-    int descriptor, framing, checked, number_count;
+    int descriptor, framing, checked, timed, number_count;
     const unsigned char *head, *tail;
     Py_ssize_t head_size, tail_size;
     Number numbers[MAX_NUMBERS];
@@ -81,6 +85,7 @@ typedef struct {
     uint32_t crc, count;
     uint64_t numbers[MAX_NUMBERS]; /* of its frame */
     Py_ssize_t end;                /* end of its frame, from the beginning of the frame */
+    const unsigned char *time;     /* at the end of its frame, in MessagePack; NULL for none */
 } Batch;
 
 typedef struct {
@@ -193,7 +198,14 @@ static int is_expected(const Way *way, const unsigned char *data, Py_ssize_t siz
         !is_head(way, data + at, end - at, counters, batch, &head))
         return 0;
     batch->end = end;
+    batch->time = NULL;
     at += head;
+    if (way->timed) {
+        end -= TIME_SIZE;
+        if (end < at || data[end] != 0xCB)
+            return 0;
+        batch->time = data + end;
+    }
     end -= way->tail_size;
     if (end < at || memcmp(data + end, way->tail, (size_t)way->tail_size))
         return 0;
@@ -253,12 +265,25 @@ static Py_ssize_t write_head(const Way *way, const Counters *counters, unsigned 
     return at + (way->head_size - done) - out;
 }
 
-static Py_ssize_t write_frame(const Way *way, const Batch *batch, const Counters *counters, unsigned char *out)
+/* Write a time in MessagePack. */
+static void write_time(double value, unsigned char *out)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    out[0] = 0xCB;
+    for (int at = 8; at; at--, bits >>= 8)
+        out[at] = (unsigned char)bits;
+}
+
+/* Write a frame; return its size. `time`, in MessagePack, is for a batch that has come without one. */
+static Py_ssize_t write_frame(const Way *way, const Batch *batch, const Counters *counters, const unsigned char *time,
+                              unsigned char *out)
 {
     unsigned char head[MAX_HEAD + MAX_NUMBERS * NUMBER_SIZE];
     Py_ssize_t head_size = write_head(way, counters, head);
     Py_ssize_t bin_head = batch->size > 0xFF ? 3 : 2;
-    Py_ssize_t size = head_size + (way->checked ? 5 : 0) + bin_head + batch->size + way->tail_size;
+    Py_ssize_t size = head_size + (way->checked ? 5 : 0) + bin_head + batch->size + way->tail_size +
+                      (way->timed ? TIME_SIZE : 0);
     unsigned char *at = out;
     if (way->framing == COUNTED) {
         *at++ = 0, *at++ = 0, *at++ = (unsigned char)(size >> 8), *at++ = (unsigned char)size;
@@ -286,13 +311,15 @@ static Py_ssize_t write_frame(const Way *way, const Batch *batch, const Counters
     *at++ = (unsigned char)batch->size;
     memcpy(at, batch->data, (size_t)batch->size), at += batch->size;
     memcpy(at, way->tail, (size_t)way->tail_size), at += way->tail_size;
+    if (way->timed)
+        memcpy(at, batch->time ? batch->time : time, TIME_SIZE), at += TIME_SIZE;
     return at - out;
 }
 
 static int is_same_frame(const Way *one, const Way *other)
 {
-    return one->framing == other->framing && one->checked == other->checked && one->head == other->head &&
-           one->tail == other->tail && one->number_count == other->number_count &&
+    return one->framing == other->framing && one->checked == other->checked && one->timed == other->timed &&
+           one->head == other->head && one->tail == other->tail && one->number_count == other->number_count &&
            !memcmp(one->numbers, other->numbers, sizeof one->numbers);
 }
 
@@ -331,10 +358,12 @@ typedef struct {
     int is_open; /* its answer is expected, and has not arrived */
 } Passed;
 
-/* Bytes received from one socket before any from another one. */
+/* The bytes of one read. */
 typedef struct {
     Py_ssize_t begin, end;
     int descriptor;
+    double time;
+    unsigned char packed_time[TIME_SIZE]; /* the same in MessagePack */
 } Segment;
 
 /* What usually follows a frame on a socket: the seconds until the next frame on any socket, and that socket. */
@@ -351,6 +380,7 @@ typedef struct {
 
 typedef struct {
     unsigned char data[MAX_RUN_SIZE], out[MAX_SIZE + MAX_HEAD + 64];
+    double offset, step, last; /* of the host's clock, see `time_now` */
     Py_ssize_t size, done; /* received bytes, and those of them that were passed on */
     uint32_t messages;
     int count, segment_count;
@@ -366,6 +396,20 @@ static double now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* Return the time of the host's clock, as `message_clock.py` does: that of the wall clock, unless it has been set; and never
+   before the last one. */
+static double time_now(Run *run)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    double wall = (double)time.tv_sec + (double)time.tv_nsec * 1e-9, found = run->offset + now();
+    if (wall - found <= run->step && found - wall <= run->step)
+        found = wall;
+    if (found > run->last)
+        run->last = found;
+    return run->last;
 }
 
 /* ---- when to end a run: after a frame that is usually followed by a long gap ---- */
@@ -460,7 +504,7 @@ static int pass_on(const Expected *expected, int count, int descriptor, Counters
         for (int out = 0; out < one->count; out++) {
             const Way *way = &one->outs[out];
             if (!out || !is_same_frame(way, way - 1))
-                size = write_frame(way, &batch, counters, run->out);
+                size = write_frame(way, &batch, counters, run->segments[passed->segment].packed_time, run->out);
             Py_ssize_t sent = send(way->descriptor, run->out, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
             passed->written[out] = sent > 0 ? sent : 0;
             run->is_over |= sent < size; /* Python must write the rest of it before any other frame */
@@ -480,10 +524,10 @@ static int read_socket(const Expected *expected, int count, int descriptor, Coun
     Py_ssize_t size = recv(descriptor, run->data + run->size, (size_t)(room < MAX_SIZE ? room : MAX_SIZE), MSG_DONTWAIT);
     if (size <= 0)
         return 0; /* end of the stream, or an error: Python's transport will find it too */
-    if (!run->segment_count || run->segments[run->segment_count - 1].descriptor != descriptor)
-        run->segments[run->segment_count++] = (Segment){run->size, run->size, descriptor};
+    Segment *segment = &run->segments[run->segment_count++];
+    *segment = (Segment){run->size, run->size + size, descriptor, time_now(run), {0}};
+    write_time(segment->time, segment->packed_time);
     run->size += size;
-    run->segments[run->segment_count - 1].end = run->size;
     int before = run->count;
     do {
         if (!pass_on(expected, count, descriptor, counters, run))
@@ -566,8 +610,8 @@ static int parse_way(PyObject *given, int counters, int is_in, Way *way)
 {
     PyObject *numbers;
     if (!is_tuple(given) ||
-        !PyArg_ParseTuple(given, "iiy#py#O!", &way->descriptor, &way->framing, &way->head, &way->head_size, &way->checked,
-                          &way->tail, &way->tail_size, &PyTuple_Type, &numbers))
+        !PyArg_ParseTuple(given, "iiy#py#pO!", &way->descriptor, &way->framing, &way->head, &way->head_size, &way->checked,
+                          &way->tail, &way->tail_size, &way->timed, &PyTuple_Type, &numbers))
         return -1;
     if (way->head_size + way->tail_size > MAX_HEAD || way->framing < COUNTED || way->framing > FROM_CLIENT) {
         PyErr_SetString(PyExc_ValueError, "unknown framing, or a head that is too long");
@@ -634,7 +678,7 @@ static PyObject *written_for(const Expected *one, const Run *run, const Passed *
     is_expected(&one->in, run->data + passed->begin, run->size - passed->begin, counters, &batch);
     PyObject *written = PyTuple_New(one->count);
     for (int out = 0; written && out < one->count; out++) {
-        write_frame(&one->outs[out], &batch, counters, frame);
+        write_frame(&one->outs[out], &batch, counters, run->segments[passed->segment].packed_time, frame);
         PyObject *bytes = PyBytes_FromStringAndSize((char *)frame, passed->written[out]);
         if (bytes)
             PyTuple_SET_ITEM(written, out, bytes);
@@ -664,7 +708,8 @@ static PyObject *result_of(const Expected *expected, const Run *run, Counters *c
         int which = 0;
         while (expected[which].in.descriptor != segment->descriptor)
             which++;
-        PyObject *one = Py_BuildValue("iy#", which, (char *)run->data + segment->begin, segment->end - segment->begin);
+        PyObject *one = Py_BuildValue("iy#d", which, (char *)run->data + segment->begin, segment->end - segment->begin,
+                                      segment->time);
         if (one)
             PyTuple_SET_ITEM(segments, at, one);
         else
@@ -678,7 +723,7 @@ static PyObject *result_of(const Expected *expected, const Run *run, Counters *c
 }
 
 PyDoc_STRVAR(wait_doc,
-             "wait(others, timeout, linger, follow, latest, work, habits, expected, counters)\n--\n\nSee ``co2.server.express.loop``.");
+             "wait(others, timeout, linger, follow, latest, work, clock, habits, expected, counters)\n--\n\nSee ``co2.server.express.loop``.");
 
 static PyObject *express_wait(PyObject *module, PyObject *args)
 {
@@ -688,8 +733,8 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
     int others;
     double timeout, linger, follow, latest, work;
     PyObject *all, *values, *kept;
-    if (!PyArg_ParseTuple(args, "idddddO!O!O!", &others, &timeout, &linger, &follow, &latest, &work, &PyByteArray_Type, &kept,
-                          &PyTuple_Type, &all, &PyTuple_Type, &values) ||
+    if (!PyArg_ParseTuple(args, "iddddd(ddd)O!O!O!", &others, &timeout, &linger, &follow, &latest, &work, &run.offset,
+                          &run.step, &run.last, &PyByteArray_Type, &kept, &PyTuple_Type, &all, &PyTuple_Type, &values) ||
         parse_counters(values, &counters))
         return NULL;
     if (PyByteArray_GET_SIZE(kept) != sizeof run.habits) {

@@ -13,7 +13,7 @@ MAX_PIECES: int
 MAX_HELD: int
 HABITS_SIZE: int
 
-Row = tuple[int, int, bytes, int, bytes, tuple[tuple[int, int, bool], ...]]
+Row = tuple[int, int, bytes, int, bytes, bool, tuple[tuple[int, int, bool], ...]]
 
 def wait(
     others: int,
@@ -22,10 +22,11 @@ def wait(
     follow: float,
     latest: float,
     work: float,
+    clock: tuple[float, float, float],
     habits: bytearray,
     expected: tuple[tuple[Row, tuple[Row, ...], int], ...],
     counters: tuple[int, ...],
     /,
-) -> tuple[Sequence[tuple[int, bytes]], Sequence[tuple[int, int, Sequence[bytes]]]] | None: ...
+) -> tuple[Sequence[tuple[int, bytes, float]], Sequence[tuple[int, int, Sequence[bytes]]]] | None: ...
 def write_now(descriptor: int, pieces: list[bytes], /) -> int: ...
 def note_arrival(habits: bytearray, descriptor: int, /) -> None: ...

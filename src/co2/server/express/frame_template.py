@@ -18,7 +18,7 @@ from co2.protocol.wire.plugin_frames.frames import Deliver as HostDeliver
 from co2.protocol.wire.plugin_frames.frames import Publish as HostPublish
 from co2.protocol.wire.plugin_frames.frames import Transit, Transited
 
-__all__ = ["CRC", "RUN_BYTES", "Number", "Outline", "host_outline", "link_outline"]
+__all__ = ["CRC", "RUN_BYTES", "TIME_SIZE", "Number", "Outline", "host_outline", "link_outline"]
 
 CRC = 0xFFFFFFFF
 """Placeholder of a checksum, encoded in as many bytes as all checksums but the 65,536 smallest."""
@@ -26,6 +26,9 @@ CRC = 0xFFFFFFFF
 RUN_BYTES = 64 * 1024
 """Bytes of memory for the frames that are passed on before the work on any of them is done; their receivers
 must have room for all of them."""
+
+TIME_SIZE = 9
+"""Bytes of a time in MessagePack."""
 
 _UINT_8 = 0xCC
 """The first of MessagePack's formats of a number that begin with a byte for its length."""
@@ -60,17 +63,20 @@ class Outline(NamedTuple):
         checked: whether a checksum stands before the messages.
         tail: bytes behind them.
         numbers: in the head, in their order.
+        timed: whether a time stands at the end. That of a frame that comes is copied into what it becomes; if it
+            has none, that gets the time at which the frame came.
     """
 
     head: bytes
     checked: bool
     tail: bytes
     numbers: tuple[Number, ...] = ()
+    timed: bool = False
 
     @property
     def size(self) -> int:
         """Bytes of its known parts."""
-        return len(self.head) + len(self.tail)
+        return len(self.head) + len(self.tail) + (TIME_SIZE if self.timed else 0)
 
     @property
     def whole_head(self) -> bytes:
@@ -95,7 +101,8 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
         whose: sender of the numbers; those of two senders are counted apart.
         is_free: positions and numbers may be larger, after messages that are not for the reader.
     """
-    data, at = _encode(frame)[:-7], _TAGS[type(frame)]
+    timed = isinstance(frame, Deliver)
+    data, at = _encode(frame)[: -7 - (TIME_SIZE if timed else 0)], _TAGS[type(frame)]
     before: tuple[object, ...] = (frame.epoch,)
     numbers: tuple[Number, ...] = ()
     if isinstance(frame, Deliver):
@@ -103,21 +110,25 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
         numbers = (Number(at, "position", frame.position, is_free),)
         data = _without(data, at)
     at += sum(len(_encode(value)) for value in before)
-    return Outline(_without(data, at), True, b"", (*numbers, Number(at, (whose, frame.epoch), frame.seq, is_free)))
+    numbers += (Number(at, (whose, frame.epoch), frame.seq, is_free),)
+    return Outline(_without(data, at), True, b"", numbers, timed)
 
 
-def host_outline(frame: HostPublish | HostDeliver | Transit | Transited, whose: Hashable = "") -> Outline:
+def host_outline(
+    frame: HostPublish | HostDeliver | Transit | Transited, whose: Hashable = "", *, timed: bool = False
+) -> Outline:
     """Return the outline of a frame between host and plugin host without messages.
 
     Args:
         frame: the next one.
         whose: package of the number.
+        timed: whether the package wants to know when messages came.
     """
     behind: tuple[object, ...] = ()
     if isinstance(frame, HostPublish):
         behind = (frame.live,)
     elif isinstance(frame, HostDeliver):
-        behind = (frame.sender, frame.skip)
+        behind = (frame.sender, frame.skip, frame.at)
     elif isinstance(frame, Transited):
         behind = (frame.channels, frame.dropped, frame.changed, frame.failed)
     tail = b"".join(map(_encode, behind))
@@ -126,7 +137,9 @@ def host_outline(frame: HostPublish | HostDeliver | Transit | Transited, whose: 
         return Outline(data, False, tail)
     at = _TAGS[type(frame)]
     number = frame.first if isinstance(frame, HostDeliver) else frame.number
-    return Outline(_without(data, at), False, tail, (Number(at, whose, number),))
+    if timed:
+        tail = tail[:-TIME_SIZE]
+    return Outline(_without(data, at), False, tail, (Number(at, whose, number),), timed)
 
 
 def _without(data: bytes, at: int) -> bytes:

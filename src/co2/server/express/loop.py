@@ -126,6 +126,20 @@ class End(Protocol):
         """End the connection."""
 
 
+class Clock(Protocol):
+    """The clock of the host, for frames that get a time."""
+
+    @property
+    def state(self) -> tuple[float, float, float]:
+        """What C needs to show the same time: see :class:`~co2.server.express.message_clock.MessageClock`."""
+
+    def stop_at(self, time: float) -> None:
+        """Show this time until :meth:`go_on`."""
+
+    def go_on(self) -> None:
+        """Go on after :meth:`stop_at`."""
+
+
 class Way(NamedTuple):
     """A frame on one connection.
 
@@ -157,7 +171,10 @@ class Way(NamedTuple):
             if known != value or index >= MAX_COUNTERS:
                 raise LookupError(counter)
             numbers.append((at, index, is_free))
-        return self.descriptor, self.framing, outline.head, outline.checked, outline.tail, tuple(numbers)
+        return (
+            *(self.descriptor, self.framing, outline.head, outline.checked, outline.tail, outline.timed),
+            tuple(numbers),
+        )
 
 
 class Expected(NamedTuple):
@@ -235,6 +252,8 @@ class Express(FairSelector):
 
     Attributes:
         forecast: returns the frames that may come next; called each time before the sleep.
+        clock: of the host, None where no frame gets a time. It stands still during the work on what was read: the
+            frames that were written have the time of that read.
         passed: frames that were passed on here.
         failed: frames for which something wrong was written.
     """
@@ -242,6 +261,7 @@ class Express(FairSelector):
     def __init__(self) -> None:
         super().__init__()
         self.forecast: Forecast = _nothing
+        self.clock: Clock | None = None
         self.passed = 0
         self.failed = 0
         self._habits = bytearray(HABITS_SIZE) if AVAILABLE else bytearray()
@@ -265,6 +285,7 @@ class Express(FairSelector):
                     ANSWER if timeout is None or timeout > LATEST else 0.0,
                     LATEST,
                     min(max(self._work, WORK[0]), WORK[1]),
+                    (0.0, 0.0, 0.0) if self.clock is None else self.clock.state,
                     self._habits,
                     rows,
                     counters,
@@ -303,14 +324,14 @@ class Express(FairSelector):
     def _do_the_work(
         self,
         expected: Sequence[Expected],
-        come: Sequence[tuple[int, bytes]],
+        come: Sequence[tuple[int, bytes, float]],
         passed: Sequence[tuple[int, int, Sequence[bytes]]],
     ) -> None:
         """Make the readers process the frames of a run before anything else.
 
         Args:
             expected: the expected frames.
-            come: received bytes, in order, each with the index of a frame that was expected there.
+            come: received bytes, in order, each with the index of a frame that was expected there, and the time.
             passed: the frames passed on: each with the index in ``come``, the index of the expected frame, and the
                 bytes written.
         """
@@ -325,7 +346,9 @@ class Express(FairSelector):
         for key, end in ends.items():
             end.written_ahead(bytes(ahead[key]))
         left = {key: len(data) for key, data in ahead.items()}
-        for at, (row, data) in enumerate(come):
+        for at, (row, data, read_at) in enumerate(come):
+            if self.clock is not None:
+                self.clock.stop_at(read_at)
             self._process(expected[row].comes.end, data, more=at + 1 < len(come))
             frames = [(one, pieces) for segment, one, pieces in passed if segment == at]
             for one, pieces in frames:
@@ -335,6 +358,8 @@ class Express(FairSelector):
                 self._written_wrongly(
                     [expected[one] for one in {one: None for one, _ in frames}], [ends.pop(key) for key in wrong]
                 )
+        if self.clock is not None:
+            self.clock.go_on()
 
     def _process(self, source: End, data: bytes, more: bool) -> None:
         try:
@@ -377,15 +402,16 @@ class ExpressLoop(FairLoop):
         super().__init__(self.express)
 
 
-def use(make: Callable[[], Forecast]) -> None:
+def use(make: Callable[[], Forecast], clock: Clock | None = None) -> None:
     """Make the running event loop call a forecast, if it has an express.
 
     Args:
         make: makes the forecast; not called without an express.
+        clock: see :attr:`Express.clock`.
     """
     loop = asyncio.get_running_loop()
     if isinstance(loop, ExpressLoop):
-        loop.express.forecast = make()
+        loop.express.forecast, loop.express.clock = make(), clock
 
 
 def counts() -> Counts:

@@ -178,4 +178,4 @@ def _to_host(package: Package, host_id: str, address: tuple[str, int], sender: s
         return None
     child, number = found
     frame = plugin_frames.Deliver(number, host_id, address, b"", sender)
-    return child, host_outline(frame, ("package", package.name))
+    return child, host_outline(frame, ("package", package.name), timed=package.times)

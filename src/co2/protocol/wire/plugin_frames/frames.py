@@ -134,6 +134,7 @@ class Deliver(Frame):
             own messages. Siblings in one package receive each other's through their host too, so that messages
             outlive the child.
         skip: number of messages at the front that are not for the package; they have numbers too.
+        at: time at which the relay got them, seconds since 1970; 0.0 for a package that does not ask for it.
     """
 
     first: int
@@ -142,6 +143,7 @@ class Deliver(Frame):
     batch: bytes
     sender: str = ""
     skip: int = 0
+    at: float = 0.0
 
 
 class Gap(Frame):

@@ -58,6 +58,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
         durable: whether it resumes at its position after a restart of its satellite.
         relays: whether messages pass it on their way through a relay.
         admits: whether it decides which satellites may join a relay.
+        times: whether its messages carry the time at which the relay got them.
     """
 
     name: str
@@ -68,6 +69,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     durable: bool = False
     relays: bool = False
     admits: bool = False
+    times: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True):
