@@ -21,7 +21,9 @@ from co2.values import pack
 END = ("127.0.0.1", 5)
 
 
-def entry(position: int, *data: Any, channels: Sequence[str] | None = ("",), raw: bytes = b"") -> Entry:
+def entry(
+    position: int, *data: Any, channels: Sequence[str] | None = ("",), raw: bytes = b"", at: float = 0.0
+) -> Entry:
     """An entry; data may be a pair of channel and data."""
     packed = [
         pack({"channel": one[0], "data": one[1]} if isinstance(one, tuple) else {"data": one})
@@ -44,6 +46,7 @@ def entry(position: int, *data: Any, channels: Sequence[str] | None = ("",), raw
         told,
         0,
         batch,
+        at,
     )
 
 
@@ -258,12 +261,39 @@ def test_there_are_only_so_many_readers() -> None:
     run(Log(entry(2, "old")), test)
 
 
+def test_a_time_is_found_however_the_log_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_lines, "time", lambda: 1000.0)
+    log = Log(
+        LogGap(0, 40, "retention"),
+        *(entry(41 + 3 * number, number, number, number, at=900.0 + number) for number in range(50)),
+        LogGap(190, 200, "damaged"),
+        entry(201, "late", at=990.0),
+    )
+
+    async def test(lines: Lines) -> None:
+        everything = [(0, 40, "retention"), *(one for number in range(50) for one in [number] * 3)]
+        everything += [(190, 200, "damaged"), "late"]
+        assert await lines(begin="-90s") == everything[1 + 3 * 10 :]
+        assert await lines(begin="-51500ms") == everything[1 + 3 * 49 :]
+        assert await lines(begin="-51s") == everything[1 + 3 * 49 :]
+        assert (await lines(begin="-50s"))[-1] == "late"
+        assert (await lines(begin="-10s"))[-1] == "late"
+        assert await lines(begin="-9s") == []
+        assert await lines(begin="-0s", follow="0") == []
+        assert (await lines(begin="-5m"))[1:] == everything[1:]
+        assert (await lines(begin="-1d", channel="none")) == [(0, 40, "retention"), (190, 200, "damaged")]
+
+    run(log, test)
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
         ({"form": "1"}, "'form'"),
         ({"from": "x"}, "'from'"),
         ({"from": "-1"}, "'from'"),
+        ({"from": "-5y"}, "such as -5m"),
+        ({"to": "-5m"}, "'to'"),
         ({"from": "²"}, "'from'"),
         ({"to": "9999999999999999999"}, "'to'"),
         ({"max": ""}, "'max'"),

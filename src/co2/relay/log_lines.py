@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import msgspec
@@ -36,6 +36,8 @@ HEARTBEAT = 15.0
 """Seconds without a message after which a reader that follows gets an empty line: a dead one is noticed."""
 
 _POSITION = re.compile(r"[0-9]{1,19}")
+_AGO = re.compile(r"-([0-9]{1,9})(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_POSITION = 2**63 - 1
 
 
@@ -45,6 +47,7 @@ class LogQuery:
 
     Attributes:
         after: position before the first message; None for from now on.
+        since: time of the first message, in seconds since 1970, in place of ``after``; None for none.
         to: position of the last message.
         channels: wanted ones; None for all.
         most: messages at most.
@@ -52,6 +55,7 @@ class LogQuery:
     """
 
     after: int | None
+    since: float | None
     to: int
     channels: Interests | None
     most: int
@@ -69,7 +73,10 @@ def read_query(query: Mapping[str, str]) -> LogQuery:
         raise BadParams(f"unknown key {unknown[0][:40]!r} in the query; there are {', '.join(sorted(_KEYS))}")
     follow = _flag(query, "follow")
     after: int | None = None if follow else 0
-    if "from" in query:
+    since = None
+    if (ago := _AGO.fullmatch(query.get("from", ""))) is not None:
+        since = time() - int(ago[1]) * _UNITS[ago[2]]
+    elif "from" in query:
         after = max(0, _position(query, "from") - 1)
     to = _position(query, "to") if "to" in query else _MAX_POSITION
     most = _position(query, "max") if "max" in query else _MAX_POSITION
@@ -82,7 +89,7 @@ def read_query(query: Mapping[str, str]) -> LogQuery:
             channels = Interests(patterns)
         except BadRequest as error:
             raise BadParams(f"key 'channel': {error}") from None
-    return LogQuery(after, to, channels, most, follow)
+    return LogQuery(after, since, to, channels, most, follow)
 
 
 _KEYS = frozenset(("from", "to", "channel", "max", "follow"))
@@ -91,7 +98,8 @@ _KEYS = frozenset(("from", "to", "channel", "max", "follow"))
 def _position(query: Mapping[str, str], key: str) -> int:
     text = query[key]
     if _POSITION.fullmatch(text) is None or int(text) > _MAX_POSITION:
-        raise BadParams(f"key {key!r}: expected a number from 0 up, got {text[:40]!r}")
+        ago = ", or a time such as -5m (ms, s, m, h, d)" if key == "from" else ""
+        raise BadParams(f"key {key!r}: expected a number from 0 up{ago}, got {text[:40]!r}")
     return int(text)
 
 
@@ -136,12 +144,28 @@ class LogLines:
         me = object()
         self._readers.add(source, me)
         try:
-            after = self._log.committed if query.after is None else query.after
+            after = await self._beginning(query, str(id(me)))
             yield b""
             async for piece in self._lines(query, after, str(id(me)), end):
                 yield piece
         finally:
             self._readers.discard(me)
+
+    async def _beginning(self, query: LogQuery, name: str) -> int:
+        if query.since is None:
+            return self._log.committed if query.after is None else query.after
+        # Halved again and again: times rise with positions, but for corrections of the clock.
+        low, high = 0, self._log.committed
+        while low < high:
+            middle = (low + high) // 2
+            chunk = await self._reader.chunk(middle, name, 1)
+            while chunk.gap is not None and not chunk.entries:
+                chunk = await self._reader.chunk(chunk.gap.next, name, 1)
+            if chunk.entries and chunk.entries[0].at < query.since:
+                low = chunk.entries[0].end
+            else:
+                high = middle
+        return low
 
     async def _lines(
         self, query: LogQuery, after: int, name: str, end: tuple[str, int]
