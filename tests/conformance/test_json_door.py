@@ -178,12 +178,13 @@ def test_calls(hosts: Hosts) -> None:
         ("/api/call/ham%00", 1, 404, -32601, "no such method"),
         ("/api/call/__class__", 1, 404, -32601, "no such method"),
         ("/api/call/ping?host=nobody@127.0.0.1:1", 1, 404, 1003, "not registered"),
-        ("/api/call/ping?host=nobody", 1, 400, -32602, "expected <random>@<ip>:<port>"),
+        ("/api/call/ping?host=nobody", 1, 404, 1003, "nobody"),
+        ("/api/call/ping?host=", 1, 400, -32602, "host"),
         ("/api/call/ham.spam.add", "a", 502, 1008, "TypeError"),
         ("/api/call/relay.fetch", 1, 400, -32600, "GET /api/log"),
         ("/api/call/relay.relay", 1, 400, -32600, "POST /api/send"),
         ("/api/call/system.multicall", 1, 400, -32600, "several requests"),
-        ("/api/call/method_call", 1, 400, -32600, "?host=HOST_ID"),
+        ("/api/call/method_call", 1, 400, -32600, "?host=HOST"),
         ("/api/call/ham.spam.add", b"[", 400, -32700, "not JSON"),
         ("/api/log?form=1", None, 400, -32602, "unknown key 'form'"),
         ("/api/hosts?maxx=1", None, 400, -32602, "unknown key 'maxx'"),
@@ -248,6 +249,13 @@ def test_messages_of_plugins_in_the_log(hosts: Hosts) -> None:
     found = wait_for(lambda: lines(hosts.relay, "?channel=mine"), "the message")
     assert (found[0]["plugin"], found[0]["host_id"]) == ("ham.spam.X_Spam", hosts.satellite.host_id)
     assert found[0]["keys"] == {"position": 3, "at": "x"}
+
+
+def test_the_log_begins_at_a_time(hosts: Hosts) -> None:
+    position = ask(hosts.relay, "/api/send", {"channel": "now", "data": 1})[1]["position"]
+    (line,) = lines(hosts.relay, "?from=-1m&channel=now")
+    assert (line["position"], abs(line["at"] - time.time()) < 60) == (position, True)
+    assert lines(hosts.relay, "?from=-0s") == []
 
 
 def test_who_follows_gets_what_comes(hosts: Hosts) -> None:

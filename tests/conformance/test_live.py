@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,10 +145,12 @@ def test_messages_of_plugins_and_live_ones(relay: HostProcess) -> None:
             got = {one["channel"]: one for one in await view.get(2)}
             assert got["mine"]["plugin"] == got["meter.x"]["plugin"] == "ham.spam.X_Spam"
             assert got["meter.x"]["live"] is True
+            assert abs(got["meter.x"]["at"] - time.time()) < 60
             assert "position" not in got["meter.x"]
             answer = await view.ask(2, send={"channel": "meter.y", "data": 3, "live": True})
             assert answer["result"] == {"position": None}
-            assert (await view.get(1))[0]["data"] == 3
+            (told,) = await view.get(1)
+            assert (told["data"], abs(told["at"] - time.time()) < 60) == (3, True)
 
     run(test())
 
@@ -182,7 +185,7 @@ def test_calls_are_answered_beside_one_another(relay: HostProcess) -> None:
         ('{"call":"relay.fetch","ref":1}', -32600, "GET /api/log"),
         ('{"call":1,"ref":1}', -32602, "'call'"),
         ('{"call":"ping","host":1,"ref":1}', -32602, "'host'"),
-        ('{"call":"ping","host":"x","ref":1}', -32602, "host_id"),
+        ('{"call":"ping","host":"nobody","ref":1}', 1003, "nobody"),
         ('{"send":{"dat":1},"ref":1}', -32602, "'data' is mandatory"),
         ('{"send":[],"ref":1}', -32602, "'send'"),
         ('{"want":[],"ref":1}', -32602, "'want'"),

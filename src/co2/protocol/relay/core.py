@@ -690,7 +690,7 @@ class RelayCore:
         self._give_live(
             Entry(
                 0, message.count, origin, message.host_id, message.client_address, 0, 0, "", "", message.channels,
-                crc32(message.batch), message.batch,
+                crc32(message.batch), message.batch, self._wall(),
             )
         )  # fmt: skip
 

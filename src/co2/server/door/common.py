@@ -27,8 +27,8 @@ _INSTEAD = {
     "relay.register": "GET /api/log, or the WebSocket /live, which need no registration",
     "relay.unregister": "nothing: who came in here is not registered",
     "system.multicall": "several requests over one connection",
-    "method_call": "POST /api/call/METHOD?host=HOST_ID",
-    "web.method_call": "POST /api/call/METHOD?host=HOST_ID",
+    "method_call": "POST /api/call/METHOD?host=HOST",
+    "web.method_call": "POST /api/call/METHOD?host=HOST",
 }
 """Methods for members that speak XML-RPC, and what to use in their place."""
 
@@ -79,7 +79,7 @@ class CommonRoutes:
         Args:
             method: its name.
             data: for it.
-            host: host_id of the host; None for this one or the one that has the method.
+            host: name or host_id of the host; None for this one or the one that has the method.
             caller: sender of the request.
 
         Raises:

@@ -112,7 +112,7 @@ def read_frame(value: Any) -> ClientFrame:
     if not isinstance(method, str) or not is_method_name(method):
         raise BadParams("key 'call': expected the name of a method")
     if host is not None and not isinstance(host, str):
-        raise BadParams("key 'host': expected a host_id")
+        raise BadParams("key 'host': expected the name or host_id of a host")
     return CallFrame(ref, method, value.get("data"), host)
 
 
