@@ -34,6 +34,8 @@ def test_only_a_slip_is_near(typed: str, meant: str) -> None:
 def test_the_nearest_of_several() -> None:
     assert nearest("relaay", ["really", "relays", "relay"]) == "relay"
     assert nearest("abc", []) == ""
+    for known in (["ham", "map"], ["map", "ham"]):
+        assert nearest("hma", known) == "ham", "the same letters in another order"
 
 
 def test_a_name_is_offered_as_it_is_written() -> None:

@@ -10,6 +10,9 @@ MAX_LETTERS = 64
 LETTERS_A_SLIP = 3
 """Letters of the typed name for each wrong letter allowed; at least one is allowed."""
 
+COMPARED = 8
+"""Closest names among which one with the same letters in another order is preferred: it is the likeliest slip."""
+
 LEAST = 0.5
 """Share of two names that must be equal, however short they are."""
 
@@ -29,5 +32,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # imported late: most commands and hosts have nothing to compare
 
     same = max(LEAST, 1 - wrong / len(typed) - 1e-9)  # the last term is for rounding: one letter of three passes
-    found = get_close_matches(typed, compared, n=1, cutoff=same)
-    return compared[found[0]] if found else ""
+    found = get_close_matches(typed, compared, n=COMPARED, cutoff=same)
+    swapped = (one for one in found if sorted(one) == sorted(typed))
+    return compared[next(swapped, found[0])] if found else ""
