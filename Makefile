@@ -19,7 +19,7 @@ CODE := src tests bench tools hatch_build.py
 # Run $(1) and say how long it took, whatever came of it.
 timed = @began=$$(date +%s); ( $(1) ); status=$$?; echo "make $@ took $$(($$(date +%s) - began)) s"; exit $$status
 
-.PHONY: help venv pins peers demo quick format check test coverage mutants elsewhere soak attack simulate diagrams reference reloads lint bench clean another-python calls
+.PHONY: help venv pins peers demo quick format check test coverage mutants elsewhere soak attack simulate diagrams reference reloads late-joiner lint bench clean another-python calls
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -91,6 +91,9 @@ reference: venv  ## write the reference of commands and of the plugin API from t
 
 reloads: venv  ## 200 changes of a plugin's code under 20,000 messages a second: nothing lost, pauses, memory (a minute)
 	@CO2_TEST_RELOADS=200 $(BIN)/python -m pytest -q -s tests/system/test_reload.py
+
+late-joiner: venv  ## plugins that join in the middle of 20,000 messages a second on 500 channels (a minute)
+	@CO2_TEST_LATE_JOINER_RATE=20000 $(BIN)/python -m pytest -q tests/system/test_last_values.py -k joins
 
 calls: venv  ## count the Python functions and files that one message, one XML-RPC call and one reload pass through
 	@$(BIN)/python tools/count_calls.py

@@ -22,6 +22,7 @@ __all__ = [
     "RECURSION_LIMIT",
     "Message",
     "channel_of",
+    "is_duration",
     "key_text",
     "pack",
     "pack_value",
@@ -57,7 +58,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
     Raises:
         MessageError: not a dictionary, or no key ``data``, or a key that is not a string.
-        ValueRefused: a value that cannot travel; the text names it.
+        ValueRefused: a value that cannot travel, or a ``ttl`` that is no number of seconds; the text names it.
         TooBig: over :data:`MAX_MESSAGE_SIZE`.
     """
     if not isinstance(message, Mapping):
@@ -66,10 +67,17 @@ def pack(message: Mapping[str, Any]) -> bytes:
         raise MessageError("the key 'data' is mandatory: send({'data': value})")
     if "host_id" in message or "client_address" in message:
         message = {key: value for key, value in message.items() if key not in _SET_BY_HOST}
+    if "ttl" in message and not is_duration(message["ttl"]):
+        raise ValueRefused(f"the key 'ttl' is a number of seconds, 0 or more, not {message['ttl']!r:.80}")
     for key in message:
         if not isinstance(key, str):
             raise MessageError(f"the keys of a message must be strings, not {type(key).__name__}: {key!r:.80}")
     return pack_value(message)
+
+
+def is_duration(value: Any) -> bool:
+    """Return whether a value is a number of seconds: finite, and 0 or more."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def pack_value(value: Any) -> bytes:

@@ -2,16 +2,25 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.relay.core import DiskWanted, IdReused, RelayCore
+from co2.protocol.relay.core import DiskWanted, IdReused, RelayCore, ValuesWanted
 from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.last_values import answer, entry_at
 from co2.protocol.relay.log import ClockJump, Reading
 from co2.protocol.relay.receipts import ReceiptKey
-from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore
+from co2.protocol.satellite.core import (
+    Delivered,
+    Ended,
+    GapTold,
+    SatelliteCore,
+    SnapshotCame,
+    SnapshotRefused,
+)
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import DROPPED, make_batch, split_batch
 from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
@@ -111,6 +120,9 @@ class FakeSatellite:
         self.peer: Peer | None = None
         self.got: dict[str, list[Any]] = {}
         self.gaps: list[tuple[str, str]] = []
+        self.snapshots: list[tuple[str, list[Any]]] = []
+        self.left_out = 0
+        self.refused: list[str] = []
         self.ended: list[Ended] = []
 
     def send(self, *values: Any, package: str = "p", channels: Sequence[str] = ("",)) -> None:
@@ -125,6 +137,13 @@ class FakeSatellite:
                     ]
                     for package in packages:
                         self.got.setdefault(package, []).extend(values)
+                case SnapshotCame(package, values, left_out):
+                    self.snapshots.append(
+                        (package, [msgspec.msgpack.decode(one.message)["data"] for one in values])
+                    )
+                    self.left_out += left_out
+                case SnapshotRefused(package):
+                    self.refused.append(package)
                 case GapTold(packages, gap):
                     self.gaps += [(package, gap.reason) for package in packages]
                 case Ended() as ended:
@@ -154,8 +173,9 @@ class Network:
         """Add a satellite with packages that receive everything, connected; '' for one of before tokens."""
         satellite = FakeSatellite(name, epoch, len(self.satellites) + 2, token)
         self.satellites.append(satellite)
+        channels = subscription.pop("channels", None)
         for package in packages:
-            satellite.core.subscribe(package, subscription.pop("channels", None), **subscription)
+            satellite.core.subscribe(package, channels, **subscription)
         self.connect(satellite)
         return satellite
 
@@ -241,6 +261,9 @@ class Network:
         moved = bool(self.relay.events)
         while self.relay.events:
             match self.relay.events.popleft():
+                case ValuesWanted(_, question):
+                    found = answer(question, partial(entry_at, self.log.read_disk), self.now)
+                    self.relay.values_read(question, found)
                 case DiskWanted(stream):
                     self.relay.disk_read(stream, self.log.read_disk(stream.position, 2**20))
                 case IdReused() as reused:

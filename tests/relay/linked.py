@@ -12,7 +12,7 @@ import msgspec
 from co2.host_id import HostId
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.satellite.core import Delivered
+from co2.protocol.satellite.core import Delivered, SnapshotCame
 from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire.batch import split_batch
 from co2.protocol.wire.link_frames import Gap
@@ -159,6 +159,10 @@ class Satellite:
         values = [msgspec.msgpack.decode(message)["data"] for message in messages]
         self.got.setdefault(package, []).extend(values)
         return package not in self.full
+
+    def snapshot(self, came: SnapshotCame) -> bool:
+        """No package here wants last values."""
+        raise AssertionError(came)
 
     def gap(self, package: str, gap: Gap) -> None:
         self.gaps.append((package, gap.reason))

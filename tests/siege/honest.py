@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.satellite.core import Delivered
+from co2.protocol.satellite.core import Delivered, SnapshotCame
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import make_batch, split_batch
 from co2.protocol.wire.link_frames import Gap
@@ -74,6 +74,10 @@ class Satellite:
             self.got[sender] = max(number, last)
             self.latencies.append(now - sent_at)
         return True
+
+    def snapshot(self, came: SnapshotCame) -> bool:
+        """No package here wants last values."""
+        raise AssertionError(came)
 
     def gap(self, package: str, gap: Gap) -> None:
         """No message of ours may be missing, so no gap may be told."""

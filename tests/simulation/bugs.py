@@ -3,7 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -15,9 +15,11 @@ from co2.plugin.parent.restart_policy import RestartPolicy
 from co2.protocol.relay.core import DiskWanted, RelayCore
 from co2.protocol.relay.cursors import Stream
 from co2.protocol.relay.fan_out import FanOut
+from co2.protocol.relay.last_values import LastValues
 from co2.protocol.relay.log import Reading
 from co2.protocol.relay.origins import OriginBook
 from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.relay.snapshots import Snapshots
 from co2.protocol.satellite import core as satellite_module
 from co2.protocol.satellite.core import SatelliteCore
 from co2.protocol.satellite.driver import SatelliteDriver
@@ -620,3 +622,66 @@ def _refused_frame_moves_the_mark(original: Any) -> Any:
             raise
 
     return accept
+
+
+# ---- last values --------------------------------------------------------------------------------------------
+
+
+@_bug("last values are those of messages that were not passed on yet", "jac", Snapshots, "_position")
+def _snapshot_too_new(_original: Any) -> Any:
+    return lambda self: max(1, self._fan_out.visible - 20)
+
+
+@_bug("of a channel the first message counts that was ever noted", "j", LastValues, "_put")
+def _snapshot_too_old(original: Any) -> Any:
+    def put(self: Any, channels: Any, position: int, ip: str) -> None:
+        original(self, [one for one in channels if not self._index.position(one)], position, ip)
+
+    return put
+
+
+@_bug("after last values a package goes on where it was before them", "jcb", SatelliteCore, "_snapshot")
+def _snapshot_doubled(original: Any) -> Any:
+    def snapshot(self: Any, frame: Any) -> None:
+        frame.position = max(1, frame.position - 40)
+        original(self, frame)
+
+    return snapshot
+
+
+@_bug("after last values a package goes on with what comes now", "a", Snapshots, "answered")
+def _snapshot_skips_what_came_meanwhile(original: Any) -> Any:
+    def answered(self: Any, question: Any, found: Any) -> None:
+        work = self._works[question]
+        work.question = replace(question, position=self._fan_out.visible)
+        original(self, question, found)
+
+    return answered
+
+
+@_bug("last values are not looked for at the start", "j", LastValues, "restore")
+def _last_values_lost_at_a_restart(_original: Any) -> Any:
+    return lambda self, heads: None
+
+
+@_bug("what is forgotten is not written down", "j", RelayLog, "set_forgotten")
+def _forgotten_value_returns(_original: Any) -> Any:
+    def set_forgotten(self: Any, forgotten: Any) -> None:
+        self.forgotten = forgotten
+
+    return set_forgotten
+
+
+@_bug("frames that name no channels are not looked through", "j", LastValues, "_add_unread")
+def _frames_without_names_not_read(_original: Any) -> Any:
+    return lambda self, position, size, ip: None
+
+
+@_bug("last values do not wait for the disk", "jg", Snapshots, "_is_on_disk")
+def _last_values_before_they_are_on_disk(_original: Any) -> Any:
+    return lambda self, work: True
+
+
+@_bug("older last values follow what siblings have sent", "jcb", SatelliteCore, "_is_last")
+def _older_values_follow_siblings(_original: Any) -> Any:
+    return lambda self, value, own: True

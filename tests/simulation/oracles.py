@@ -82,6 +82,8 @@ def _missing(world: "World", ear: "Ear", run: "Run") -> list[int]:
     for number, message in enumerate(run.messages):
         if number in heard or message.time <= since or (mine and message.plugin == own):
             continue
+        if not siblings and ear.is_excused_by_its_values(run, number, message.channel, world.relay.log.gone):
+            continue
         if not ear.interests.wants_one(message.channel) or (run.number, number) in ear.given_up:
             continue
         if (siblings or run.is_safe(number)) and not _excused(world, ear, run, number, siblings):

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from co2.plugin.channels import snapshot_patterns
 from co2.plugin.child.progress import ProgressWords
 from co2.plugin.child.receiver import Receiver
 from co2.plugin.parent.delivery_queue import GapRange, QueuedBatch
@@ -32,20 +33,25 @@ class PluginPlan:
         receives: whether it has ``receive``.
         channels: patterns, empty for everything.
         durable: as of the class.
-        live: it sends some messages on live channels.
+        snapshot: it first gets the last values.
         cost: seconds that ``receive`` takes for a message.
     """
 
-    def __init__(self, name: str, *, receives: bool, channels: list[str], durable: bool, cost: float) -> None:
+    def __init__(
+        self, name: str, *, receives: bool, channels: list[str], durable: bool, cost: float, snapshot: bool = False
+    ) -> None:
         self.name = name
         self.receives = receives
         self.channels = channels
         self.durable = durable
         self.cost = cost
+        self.snapshot = snapshot_patterns(snapshot, channels)
 
     @property
     def info(self) -> PluginInfo:
-        return PluginInfo(self.name, self.name, self.receives, "", self.channels, self.durable)
+        return PluginInfo(
+            self.name, self.name, self.receives, "", self.channels, self.durable, snapshot=self.snapshot
+        )
 
 
 class PackagePlan:
@@ -74,7 +80,13 @@ class SimActor:
         self.mail: deque[Deliver | Gap] = deque()
         self.busy = False
         self.calls = 0
-        self.receiver = Receiver(self, plan.channels, child.words.words, 2 * index)  # type: ignore[arg-type]
+        self.receiver = Receiver(
+            self,  # type: ignore[arg-type]
+            plan.channels,
+            child.words.words,
+            2 * index,
+            snapshot=plan.snapshot,
+        )
 
     # the plugin
 

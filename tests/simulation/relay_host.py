@@ -3,6 +3,7 @@
 import contextlib
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,28 @@ import msgspec
 
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol.relay import cursors
-from co2.protocol.relay.core import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
+from co2.protocol.relay.core import (
+    DiskWanted,
+    IdReused,
+    Joined,
+    Left,
+    OriginClaimed,
+    RelayCore,
+    ValuesWanted,
+)
 from co2.protocol.relay.cursors import Peer, Stream
 from co2.protocol.relay.driver import RelayDriver, Wire
 from co2.protocol.relay.fan_out import MAX_DISK_READS
 from co2.protocol.relay.filter_chain import InFlight
+from co2.protocol.relay.last_values import Answer, Question, entry_at
+from co2.protocol.relay.last_values import answer as answer_of
 from co2.protocol.relay.log import Reading
 from co2.protocol.relay.origins import KnownOrigin, OriginBook
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.link_frames import BEGINNING, decode_relay_frame
+from co2.protocol.wire.message_keys import keys_of, parts_of
 from co2.relay.links import RECEIPT_INTERVAL
 from co2.relay.message_reader import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
@@ -163,6 +175,8 @@ class SimRelay:
         self.process = Process("relay")
         self.exit_wanted = False
         self._disks = 0
+        self._forgotten: dict[str, int] = {}
+        self._perhaps_forgotten: dict[str, int] = {}
         self.disk: SimDisk
         self.log: RelayLog
         self.core: RelayCore
@@ -174,6 +188,7 @@ class SimRelay:
         if self._disks:
             self.disk.unregister()
         self._disks += 1
+        self._doubt_forgotten()
         self.folder = folder
         self._kept: deque[tuple[int, float]] = deque()
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,12 +242,14 @@ class SimRelay:
             receipts=ReceiptKey((self.folder / "secret").read_text()),
         )
         self.core.keeps = True
+        self.core.fan_out.last_values.begin_restore()
         self.driver = RelayDriver(
             self.core, self.wires, handle=self._handle, join=list, failed=self._failed, read_on=self._read_on
         )
         self.forecast = RelayForecast(self.core, {}, self.log.pass_over)
         self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
         self.reader = SimReader(self.log)
+        self._restore(self.log.last + 1)
         self._watch_log()
         world.truth.log_opened(self.log)
         world.net.port = Port(self.process, self.accept)
@@ -294,6 +311,84 @@ class SimRelay:
         self.disk.power_on()
         self.disk.cut_mode = ""
         self.world.truth.relay_ended()
+
+    def _restore(self, before: int) -> None:
+        """As ``relay/value_reads.py`` has it: the index of last values, step by step."""
+        dice, values = self.world.value_dice, self.core.fan_out.last_values
+        heads = self.log.read_heads(before, dice.choice((1, 10, 1000)))
+        if heads:
+            values.restore(heads)
+            self.engine.after(dice.uniform(0.0, 0.05), self.process, self._restore, heads[-1].position)
+        else:
+            values.end_restore()
+            self.engine.after(0.0, self.process, self.driver.values_restored)
+
+    def forget_value(self, channel: str) -> None:
+        """``relay.forget_last``: answered once it is on disk."""
+        if not self.up:
+            return
+        up_to = self.log.last
+        if self.core.forget_values(channel):
+            self.engine.count("last value forgotten")
+            self._perhaps_forgotten[channel] = up_to
+            self.world.truth.forgotten.add(channel)
+            self.engine.after(0.001, self.process, self._keep_forgotten, channel, up_to)
+
+    def _keep_forgotten(self, channel: str, up_to: int) -> None:
+        if not self.log.keeps_forgotten:
+            self.engine.after(0.005, self.process, self._keep_forgotten, channel, up_to)
+        else:
+            self._forgotten[channel] = max(up_to, self._forgotten.get(channel, 0))
+
+    def _doubt_forgotten(self) -> None:
+        """Another state folder may know of it, or not."""
+        self._perhaps_forgotten |= self._forgotten
+        self._forgotten = {}
+
+    def _read_values(self, question: Question) -> None:
+        found = answer_of(question, partial(entry_at, self.log.read_disk), self.engine.wall())
+        self._compare_values(question, found)
+        self.engine.after(
+            self.world.value_dice.uniform(0.0, 0.01), self.process, self.driver.values_read, question, found
+        )
+
+    def _compare_values(self, question: Question, found: Answer) -> None:
+        """(j): the last values are those that somebody finds who reads all of the log."""
+        given = {value.channel: value.position for value in found.values}
+        true = self._last_in_log(question.position)
+        for channel in sorted(given.keys() | true.keys()):
+            if not question.interests.wants_one(channel):
+                continue
+            position = true.get(channel, 0)
+            if position and position <= self._forgotten.get(channel, 0):
+                position = 0
+            elif position and position <= self._perhaps_forgotten.get(channel, 0):
+                continue
+            if given.get(channel, 0) != position and not found.left_out:
+                self.world.oracles.broken(
+                    "j: the last values are the last ones",
+                    f"{channel}: {given.get(channel, 0)} is given as of {question.position}, it is {position}",
+                )
+
+    def _last_in_log(self, up_to: int) -> dict[str, int]:
+        last: dict[str, int] = {}
+        at = 0
+        while at < up_to:
+            reading = self.log.read_disk(at, cursors.CHUNK)
+            for entry in reading.entries:
+                if entry.end > up_to:
+                    return last
+                named: dict[str, int] = {}
+                for index, part in enumerate(parts_of(entry.batch)):
+                    keys = keys_of(part)
+                    if keys is not None and isinstance(keys.channel, str) and keys.channel:
+                        named[keys.channel] = entry.position + index
+                for channel in named if entry.channels is None else entry.channels:
+                    last[channel] = named.get(channel, 0)
+            if reading.next <= at:
+                break
+            at = reading.next
+        return last
 
     def stop(self) -> None:
         """Stop it in good order."""
@@ -421,6 +516,8 @@ class SimRelay:
             elif data[1:9] == b"\xa7Welcome":
                 for epoch, seq in decode_relay_frame(data).acks:
                     self.world.truth.acknowledging(peer.origin, epoch, seq)
+            elif data[1:10] == b"\xa8Snapshot":
+                self.world.truth.snapshot_written(peer, decode_relay_frame(data))
 
     def _handle(self, event: Any) -> None:
         engine, world = self.engine, self.world
@@ -430,6 +527,9 @@ class SimRelay:
                 self._reads[stream.peer, stream.package] += 1
                 self._check_reads(stream.peer)
                 engine.after(world.dice.uniform(0.0003, 0.01), self.process, self._read_disk, stream)
+            case ValuesWanted(_, question):
+                engine.count("last values read")
+                engine.after(world.value_dice.uniform(0.0003, 0.01), self.process, self._read_values, question)
             case OriginClaimed() as claim:
                 engine.after(MEMBERS_SYNC, self.process, self._claimed, claim)
             case Joined(peer):

@@ -10,7 +10,8 @@ import msgspec
 from co2.host_id import HostId
 from co2.plugin.parent.delivery import NETWORK
 from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
-from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore, Welcomed
+from co2.plugin.parent.snapshot_batches import left_out_words, snapshot_batches
+from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore, SnapshotCame, Welcomed
 from co2.protocol.satellite.driver import SatelliteDriver
 from co2.protocol.satellite.events import Event
 from co2.protocol.satellite.outbox import Outbox, Segment
@@ -89,7 +90,15 @@ class SimSatellite:
         self.process = Process(name)
         truth = world.truth
         self.ears = [
-            Ear(truth, self, plan.name, plugin.name, plugin.channels, any(one.durable for one in plan.plugins))
+            Ear(
+                truth,
+                self,
+                plan.name,
+                plugin.name,
+                plugin.channels,
+                any(one.durable for one in plan.plugins),
+                plugin.snapshot,
+            )
             for plan in plans
             for plugin in plan.plugins
             if plugin.receives
@@ -130,6 +139,7 @@ class SimSatellite:
             HostId(self.origin, self.ip, self.port), self.outbox, lambda: ([], []), self.token
         )
         self.forecast = SatelliteForecast(self.core, {}, lambda: None, lambda: None)
+        self.core.remember_sent(wanted=True)
         self._cursors = Cursors.open(self.folder / "cursors.json")
         self.core.log_id, self.core.run = self._cursors.log_id, self._cursors.run
         self.core.receipts = self._cursors.receipts
@@ -151,7 +161,7 @@ class SimSatellite:
         self._restored = False
         world.truth.satellite_started(self)
         ears = {ear.plugin: ear for ear in self.ears}
-        idle = {plugin.name: Ear(world.truth, self, plan.name, plugin.name, [], False)
+        idle = {plugin.name: Ear(world.truth, self, plan.name, plugin.name, [], False, [])
                 for plan in self.plans for plugin in plan.plugins if not plugin.receives}  # fmt: skip
         self.packages = {
             plan.name: SimPackage(
@@ -390,6 +400,10 @@ class SimSatellite:
                 for package in packages:
                     missing = GapRange(gap.after, gap.next + 1, (gap.reason,), 0, self.core.log_id)
                     self.packages[package].gap(NETWORK, missing)
+            case SnapshotCame(package, values, left_out):
+                self.engine.count("snapshot given")
+                self.engine.trace(f"{self.name}/{package} begins with {len(values)} values, {left_out} left out")
+                self._begin(package, values, left_out)
             case Welcomed(welcome, other_log):
                 self._welcomed = True
                 self.engine.trace(f"{self.name} welcome at {welcome.position} {welcome.acks}")
@@ -404,6 +418,23 @@ class SimSatellite:
                 self.engine.trace(f"{self.name} link ended: {reason} {text}")
                 if reason and reason not in _FROM_RELAY:
                     self.engine.count(f"goodbye of a satellite: {reason}")
+
+    def _begin(self, name: str, values: Any, left_out: int) -> None:
+        self._remember_sent()
+        position = self.core._readers[name].position or 0
+        for ear in self.ears:
+            if ear.package == name:
+                ear.began_with_values(self.core.log_id, position)
+        package = self.packages.get(name)
+        if package is None or not package.wants(None):
+            return
+        has_room = True
+        for queued in snapshot_batches(name, values, self.origin, times=False):
+            has_room = package.deliver_from_network(queued)
+        if left_out:
+            package.gap(NETWORK, GapRange(reasons=(left_out_words(left_out),)))
+        if not has_room:
+            self.core.fell_behind(name)
 
     def _deliver(self, name: str, delivered: Delivered) -> bool:
         package = self.packages.get(name)
@@ -444,18 +475,24 @@ class SimSatellite:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
                 durable = one.ledger.durable
-                core.subscribe(one.name, None if everything else channels, durable=durable)
+                snapshot = sorted({pattern for plugin in receivers for pattern in plugin.snapshot})
+                core.subscribe(one.name, None if everything else channels, durable=durable, snapshot=snapshot)
                 if one.name in self._not_loaded:
                     self._not_loaded.discard(one.name)
                     core.catch_up(one.name)
-                if core.state == "open":
+                if core.state == "open" and core._readers[one.name].wish is None:
                     for ear in self.ears:
                         if ear.package == one.name:
                             ear.begins(core.log_id, core.live_position)
             elif one.state != "starting":
                 core.unsubscribe(one.name)
+        self._remember_sent()
         core.names_changed()
         self.driver.flush()
+
+    def _remember_sent(self) -> None:
+        starting = any(package.state == "starting" for package in self.packages.values())
+        self.core.remember_sent(wanted=starting or self.core.waits_for_values)
 
     def _keep_cursors(self, tick: int) -> None:
         self.engine.after(CURSOR_INTERVAL, self.process, self._keep_cursors, tick + 1)

@@ -67,6 +67,15 @@ FOUND_AT: dict[str, int] = {
     "told to wait for ever": 0,
     "full disk ends links": 0,
     "refused frame moves the mark": 0,
+    "snapshot too new": 0,
+    "snapshot too old": 0,
+    "snapshot doubled": 0,
+    "snapshot skips what came meanwhile": 3,
+    "last values lost at a restart": 15,
+    "forgotten value returns": 20,
+    "frames without names not read": 5,
+    "last values before they are on disk": 3,
+    "older values follow siblings": 3,
 }
 """A seed that finds it, so that this takes seconds; where it does not any more, it is looked for from 0 on."""
 

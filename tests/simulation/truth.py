@@ -12,6 +12,7 @@ from co2.protocol.wire.channel_patterns import Interests
 if TYPE_CHECKING:
     from co2.protocol.relay.cursors import Peer
     from co2.protocol.relay.log import Entry
+    from co2.protocol.wire.link_frames import Snapshot
     from co2.store.relay_log import RelayLog
     from tests.simulation.engine import Engine
     from tests.simulation.oracles import Oracles
@@ -103,6 +104,7 @@ class Ear:
         saved: likewise, for a durable one: from when on its place is on disk.
         floor: (log id, position) behind which this life begins.
         loaded_at: from when on it hears its siblings.
+        begun: (log id, position) of the last values that it got first; None for none.
         got: numbers by run, in this life.
         ever: likewise, of all lives.
         given_up: dead letters made by deaths.
@@ -117,6 +119,7 @@ class Ear:
         plugin: str,
         channels: list[str],
         durable: bool,
+        snapshot: list[str],
     ) -> None:
         self.truth = truth
         self.satellite = satellite
@@ -125,6 +128,11 @@ class Ear:
         self.durable = durable
         self.interests = Interests(channels or None)
         self.name = f"{satellite.name}/{plugin}"
+        self.snapshot = Interests(snapshot)
+        self.begun: tuple[str, int] | None = None
+        self.values: set[str] = set()
+        self.value_at: dict[str, int] = {}
+        self.last_on: dict[tuple[int, str, str], int] = {}
         self.since: float | None = None
         self.saved: float | None = None
         self.floor: tuple[str, int] | None = None
@@ -149,10 +157,12 @@ class Ear:
         self.got.clear()
         self.times.clear()
         self.last.clear()
+        self.last_on.clear()
+        self.values.clear()
         self._inside, self._restarted = None, False
         self.floor = cursor
         if cursor is None:
-            self.saved = None
+            self.saved = self.begun = None
         else:
             self.since = self.saved
 
@@ -160,6 +170,28 @@ class Ear:
         """The satellite knows where the package begins in the log."""
         if self.floor is None:
             self.floor = (log_id, position)
+
+    def began_with_values(self, log_id: str, position: int) -> None:
+        """It gets the last values as of a position, and then what is behind it."""
+        self.floor = self.begun = (log_id, position)
+        self.value_at = dict(self.truth.values_of(self.satellite, self.package))
+
+    def is_before_its_values(self, run: Run, number: int) -> bool:
+        """Tell whether a message was in the log up to where it began: it need not come."""
+        if self.begun is None:
+            return False
+        names = self.truth.names_of(self.begun[0])
+        return any(log_id in names and position <= self.begun[1] for log_id, position in run.positions(number))
+
+    def is_excused_by_its_values(self, run: Run, number: int, channel: str, gone: int) -> bool:
+        """Tell whether a message need not come: it was before the values, and one of them has taken its place."""
+        if self.begun is None or not self.is_before_its_values(run, number):
+            return False
+        if not channel or not self.snapshot.wants_one(channel) or channel in self.truth.forgotten:
+            return True
+        up_to = max(gone, self.value_at.get(channel, 0))
+        names = self.truth.names_of(self.begun[0])
+        return any(log_id in names and position <= up_to for log_id, position in run.positions(number))
 
     def subscribed(self, since: float) -> None:
         """The relay knows of the package since then."""
@@ -195,12 +227,35 @@ class Ear:
             broken("g: what has no number comes from the disk", f"{self.name} heard {key}, which is not there")
         if not self.interests.wants_one(sent.channel):
             broken("d: only what is wanted", f"{self.name} heard channel {sent.channel!r}")
-        self._check_repeat(run, key, message)
-        self._check_order(run, number, sent)
+        is_value = message.get("snapshot") is True
+        self._check_repeat(run, key, message, is_value=is_value)
+        if is_value:
+            self._check_value(run, number, sent, again=bool(message.get("repeat")))
+        else:
+            self._check_order(run, number, sent)
+        if number >= 0:
+            self.last_on[run_number, sent.plugin, sent.channel] = number
         self.got[run_number].add(number)
         self.ever[run_number].add(number)
 
-    def _check_repeat(self, run: Run, key: Key, message: dict[str, Any]) -> None:
+    def _check_value(self, run: Run, number: int, sent: Message, *, again: bool) -> None:
+        """(j): one last value of each wanted channel, none from behind its position or behind a newer message."""
+        broken = self.truth.oracles.broken
+        self.truth.engine.count("a last value was heard")
+        if not self.snapshot.wants_one(sent.channel) or not sent.channel:
+            broken("j: only wanted last values", f"{self.name} heard channel {sent.channel!r}")
+        if sent.channel in self.values and not again:
+            broken("j: one last value of a channel", f"{self.name} heard two of {sent.channel}")
+        self.values.add(sent.channel)
+        if self.begun is None:
+            broken("j: last values come first", f"{self.name} heard {number} of run {run.number}")
+        elif not self.is_before_its_values(run, number) and not self.truth.replaced:
+            broken("j: no last value is too new", f"{self.name} heard {number} of run {run.number}: {self.begun}")
+        last = self.last_on.get((run.number, sent.plugin, sent.channel))
+        if last is not None and number < last:
+            broken("j: no last value is too old", f"{self.name} heard {number} of run {run.number} after {last}")
+
+    def _check_repeat(self, run: Run, key: Key, message: dict[str, Any], *, is_value: bool) -> None:
         broken = self.truth.oracles.broken
         again = bool(message.get("repeat"))
         inside, self._inside = self._inside, None
@@ -218,7 +273,7 @@ class Ear:
         known = key[1] in self.got[key[0]]
         if known and (run.epoch or key[1] < 0 or self.times[key] > self.truth.copies(run, key[1])):
             broken("c: nothing comes twice", f"{self.name} heard {key} of {run.origin} twice in one life")
-        elif not known and key[1] in self.ever[key[0]]:
+        elif not known and key[1] in self.ever[key[0]] and not is_value:
             self._check_new_life(run, key)
 
     def _check_new_life(self, run: Run, key: Key) -> None:
@@ -300,6 +355,8 @@ class Truth:
         self._latest: dict[str, int] = {}
         self._known_soon: list[tuple[int, Run]] = []
         self._joins: dict[tuple[str, str], float] = {}
+        self.forgotten: set[str] = set()
+        self._given: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
 
     # ---- sending ---------------------------------------------------------------------------------------
 
@@ -350,6 +407,10 @@ class Truth:
         """The log has taken another id: it holds what it held."""
         self.log_id = log.log_id
         self._aliases[log.log_id] = {*self._aliases[before], log.log_id}
+
+    def names_of(self, log_id: str) -> set[str]:
+        """Give all ids of a log."""
+        return self._aliases.get(log_id, {log_id})
 
     def positions_now(self, run: Run, number: int) -> list[int]:
         """Give where a message was put in the log of now, which may have had other ids."""
@@ -442,6 +503,18 @@ class Truth:
                 run.in_doubt = max(run.in_doubt, seq)  # it was on its way when the state folder was lost
             run.acked = max(run.acked, seq)
 
+    def snapshot_written(self, peer: "Peer", frame: "Snapshot") -> None:
+        """The relay sends last values to a package."""
+        number, values = self._given.get((peer.address[0], frame.package), (0, {}))
+        if number != frame.number:
+            values = {}
+        values.update({value.channel: value.position for value in frame.values})
+        self._given[peer.address[0], frame.package] = frame.number, values
+
+    def values_of(self, satellite: "SimSatellite", package: str) -> dict[str, int]:
+        """Give the positions of the last values that a package was sent."""
+        return self._given.get((satellite.ip, package), (0, {}))[1]
+
     def satellite_started(self, satellite: "SimSatellite") -> None:
         """A process of it begins: the relay has not heard of it."""
         for ear in satellite.ears:
@@ -489,4 +562,6 @@ class Truth:
             since = self._joins.get((satellite.ip, ear.name))
             if since is not None:
                 ear.subscribed(since)
-                ear.begins(log_id, position)
+                reader = satellite.core._readers.get(ear.package)
+                if reader is None or reader.wish is None:
+                    ear.begins(log_id, position)

@@ -4,9 +4,11 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 
+from co2.protocol.wire import channel_patterns
 from tests.simulation import faults
 from tests.simulation.clients import Fetcher, XmlSender
 from tests.simulation.engine import Engine
@@ -88,6 +90,11 @@ class World:
         self.hostile: Hostile | None = None
         self.of_before = 0.15
         self._other_dice = random.Random(f"co2 members {seed}")
+        self.value_dice = random.Random(f"last values {seed}")
+        self.snapshots = self.value_dice.choice((0.0, 0.3, 0.7))
+        self.forgets = self.value_dice.choice((0.0, 0.5))
+        # Frames that name no channels are rare, and are frequent here.
+        self._names = self.value_dice.choice((32, 32, 1))
 
     # ---- what is drawn ---------------------------------------------------------------------------------
 
@@ -125,6 +132,7 @@ class World:
                     channels=dice.choice(PATTERNS),
                     durable=durable,
                     cost=cost,
+                    snapshot=self.value_dice.random() < self.snapshots,
                 )
                 for index in range(dice.choice((1, 1, 1, 2)))
             ]
@@ -181,11 +189,13 @@ class World:
 
     def run(self) -> None:
         """Let it happen, heal it, judge it."""
-        with installed(self.knobs, self.dice):
+        with installed(self.knobs, self.dice), mock.patch.object(channel_patterns, "MAX_CHANNELS", self._names):
             try:
                 self.furnish()
                 self.invite_hostile()
                 self._every_second()
+                if self.forgets:
+                    self._forget_sometimes()
                 plan = faults.Plan(self)
                 plan.begin()
                 self.go(plan.duration)
@@ -218,6 +228,10 @@ class World:
     def _every_second(self) -> None:
         check_bounds(self)
         self.engine.after(1.0, None, self._every_second)
+
+    def _forget_sometimes(self) -> None:
+        self.relay.forget_value(self.value_dice.choice(CHANNELS[1:]))
+        self.engine.after(self.value_dice.expovariate(self.forgets), None, self._forget_sometimes)
 
     def drained(self) -> bool:
         """Tell whether nothing moves any more."""

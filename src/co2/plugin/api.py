@@ -109,6 +109,10 @@ class Co2Plugin:
     durable: bool = False
     """Whether the plugin continues where it stopped after a restart of the satellite, instead of with the messages
     that are sent from then on."""
+    snapshot: bool | Sequence[str] = False
+    """Whether ``receive`` first gets the last message on each of the plugin's channels, before those that are sent
+    from then on; or patterns of the channels of which it does. Such a message has ``snapshot: True``, and its
+    ``age`` in seconds. They come once: when the package starts with its satellite, or is loaded."""
     live: Sequence[str] = ()
     """Patterns of the channels on which the plugin's messages are worthless a second later: such messages are not
     stored, and may be lost."""
@@ -154,7 +158,8 @@ class Co2Plugin:
 
         Args:
             data_dict: a dictionary with the mandatory key ``data``. Other keys are sent too; the hosts set
-                ``host_id`` and ``client_address``.
+                ``host_id`` and ``client_address``. With the key ``ttl``, a number of seconds, plugins that start
+                (``snapshot``) get the message for no longer than that; 0 means not at all.
 
         Raises:
             MessageError: it is not a dictionary, or has no key ``data``; also a ValueError.
@@ -296,6 +301,7 @@ class Co2Plugin:
         Args:
             data_dict: the sender's keys, including ``data``, and ``host_id`` and ``client_address`` (a tuple of IP
                 address and port). It has ``repeat: True`` if an earlier attempt to process this message failed.
+                It has ``snapshot: True`` and ``age`` if it is the last one on its channel from before the start.
         """
 
     def gap(self, gap: dict[str, Any]) -> Any:

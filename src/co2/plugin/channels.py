@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from co2.errors import BadRequest
 from co2.protocol.wire.channel_patterns import MAX_PATTERNS, Interests, check_pattern
 
-__all__ = ["Channels", "patterns_problem"]
+__all__ = ["Channels", "patterns_problem", "snapshot_patterns"]
 
 _EXAMPLE = '("stage.*", "lab.>")'
 
@@ -41,6 +41,18 @@ class Channels:
 
     def __repr__(self) -> str:
         return f"Channels({self._patterns!r})"
+
+
+def snapshot_patterns(snapshot: "bool | Sequence[str]", channels: Sequence[str]) -> list[str]:
+    """Return the patterns of the channels of which a plugin gets the last values; empty for none.
+
+    Args:
+        snapshot: the attribute of its class.
+        channels: likewise.
+    """
+    if isinstance(snapshot, bool):
+        return list(channels or (">",)) if snapshot else []
+    return list(snapshot)
 
 
 def patterns_problem(value: object, example: str) -> str:

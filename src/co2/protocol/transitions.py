@@ -23,6 +23,7 @@ from co2.protocol.wire.link_frames import (
     Replay,
     Result,
     Roster,
+    Snapshot,
     Welcome,
 )
 
@@ -74,6 +75,7 @@ SATELLITE: Table = {
         Hold: "open",
         Receipt: "open",
         Deliver: "open",
+        Snapshot: "open",
         Replay: "open",
         Gap: "open",
         Roster: "open",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from co2.protocol.relay.last_values import Head
 from co2.protocol.relay.log import ClockJump, Log, Reading
 from co2.store.relayed_ids import RelayedIds
 
@@ -27,11 +28,18 @@ class DurableLog(Log, Protocol):
     def add_clock_jump(self, seconds: float) -> None:
         """Record that the wall clock has jumped after the last message, by so many seconds."""
 
+    @property
+    def keeps_forgotten(self) -> bool:
+        """Whether the channels that are forgotten are on disk."""
+
     def look(self) -> int:
         """Return the position up to which all is on disk; it is not reported to ``on_commit`` again."""
 
     def pass_over(self, position: int) -> None:
         """Skip all positions up to this one."""
+
+    def read_heads(self, before: int, limit: int) -> list[Head]:
+        """Return the heads of the newest entries before a position, newest first; blocks."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         """Read from disk after a cursor; blocks."""

@@ -13,6 +13,7 @@ from co2.config import RelayConfig
 from co2.errors import NotCallable, StorageFailed, UnknownHost, Unreachable
 from co2.host_id import HostId
 from co2.host_name import host_label
+from co2.protocol.relay.last_values import MAX_OF_SOURCE, MAX_VALUES
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.relay.away_words import away_words
 from co2.relay.control_methods import ControlMethods
@@ -28,6 +29,7 @@ from co2.relay.method_lookup import member_having
 from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import RelayRole
 from co2.relay.satellite_control import SatelliteControl
+from co2.relay.value_methods import ValueMethods
 from co2.relay.view import RelayView
 from co2.server.express import loop as express
 from co2.server.express.relay_forecast import RelayForecast
@@ -60,6 +62,8 @@ _SIGNATURES = {
     "fetch": [["struct", "struct"]],
     "get_satellites": [["array"], ["array", "struct"]],
     "forget": [["boolean", "struct"]],
+    "last": [["struct"], ["struct", "struct"]],
+    "forget_last": [["int", "struct"]],
 }
 
 
@@ -134,6 +138,15 @@ class RelayHost(RoleHost):
             turns=self.turns,
         )
         self._control = SatelliteControl(relay.members, relay.away, relay.core.names, relay.links.calls)
+        self._values = ValueMethods(
+            relay.core,
+            self.log,
+            reads=relay.links.value_reads,
+            waiters=relay.waiters,
+            reader=relay.reader,
+            turns=self.turns,
+        )
+        relay.core.fan_out.last_values.overfull = self._overfull
         self._add_methods()
         lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
         routes = JsonRoutes(self._messages, self._members, lines, self.routes.long, lambda: str(self.host_id))
@@ -244,6 +257,8 @@ class RelayHost(RoleHost):
             "log_bytes": self.log.size,
             "backlog_bytes": self.log.backlog,
             "damaged": self.log.damaged,
+            "last_values": len(core.fan_out.last_values),
+            "last_values_dropped": core.fan_out.last_values.dropped,
             "bytes_written": self.log.written,
             "clock_jumps": self.log.ran.jumps,
             "position": relay.log.last,
@@ -256,10 +271,10 @@ class RelayHost(RoleHost):
         }
 
     def _add_methods(self) -> None:
-        members, messages = self._members, self._messages
+        members, messages, values = self._members, self._messages, self._values
         for handler in (
             *(members.register, members.unregister, messages.relay, messages.fetch),
-            *(members.get_satellites, members.forget),
+            *(members.get_satellites, members.forget, values.last, values.forget_last),
         ):
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
@@ -268,6 +283,15 @@ class RelayHost(RoleHost):
 
     def _committed(self, position: int) -> None:
         self.relay.committed(position)
+
+    def _overfull(self, address: str) -> None:
+        """Report that channels are too many to keep the last value of each."""
+        who = (
+            f"senders at {address} use more than {MAX_OF_SOURCE} channels"
+            if address
+            else f"more than {MAX_VALUES} channels are used"
+        )
+        self.relay.say(logging.WARNING, address, "%s: those used longest ago have no last value any more", who)
 
     def _has_room(self) -> None:
         self.relay.links.driver.has_room()

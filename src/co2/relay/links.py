@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from co2.errors import Unreachable
 from co2.host_id import HostId
 from co2.logs import LineBudgets
 from co2.protocol.relay.core import (
@@ -22,10 +23,12 @@ from co2.protocol.relay.core import (
     OriginClaimed,
     RelayCore,
     ResultReceived,
+    ValuesWanted,
 )
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
 from co2.protocol.relay.driver import RelayDriver
 from co2.protocol.relay.fan_out import SCANNED
+from co2.protocol.relay.last_values import Question
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME
 from co2.relay.disk_reads import DiskReads
@@ -33,6 +36,7 @@ from co2.relay.durable_log import DurableLog
 from co2.relay.link_reader import MAX_BACKLOG, LinkReader
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.satellite_calls import SatelliteCalls
+from co2.relay.value_reads import ValueReads
 from co2.server.link.websocket_transport import WebSocketTransport, joined
 from co2.sources import BySource, source_of
 from co2.tasks import TaskSet
@@ -102,6 +106,7 @@ class Links:
     Attributes:
         wires: the connection of each link.
         disk_reads: reads of the log from disk; closed with :meth:`stop`.
+        value_reads: reads of last values; likewise.
         calls: over links, both ways.
         lines: budgets of log lines for each origin, and in total.
         reader: passes frames of links to the state machine.
@@ -121,6 +126,7 @@ class Links:
         self._keeper = keeper
         core.keeps = keeper is not None
         self.disk_reads = DiskReads(log)
+        self.value_reads = ValueReads(log, core.fan_out.last_values, restored=self._values_restored)
         self.lines = LineBudgets()
         self.reused_numbers = 0
         self._log = log
@@ -259,11 +265,14 @@ class Links:
         await self._tasks.stop()
         await self.calls.stop()
         self.disk_reads.close()
+        self.value_reads.close()
 
     def _handle(self, event: Any) -> None:
         match event:
             case DiskWanted(stream):
                 self._tasks.start(self._read_disk(stream))
+            case ValuesWanted(peer, question):
+                self._tasks.start(self._read_values(peer, question))
             case CallReceived(peer, call):
                 self.calls.take(peer, call)
             case ResultReceived(peer, result):
@@ -313,6 +322,20 @@ class Links:
             self.driver.lost(peer, f"internal error: {type(error).__name__}")
         else:
             self.driver.disk_read(stream, reading)
+
+    def _values_restored(self) -> None:
+        self.driver.values_restored()
+
+    async def _read_values(self, peer: Peer, question: Question) -> None:
+        try:
+            found = await self.value_reads.answer(question, self._core.wall())
+        except Unreachable:  # the relay stops
+            return
+        except Exception as error:
+            _logger.exception("last values could not be read for %s", peer.host_id)
+            self.driver.values_unread(peer, question, f"internal error: {type(error).__name__}")
+        else:
+            self.driver.values_read(question, found)
 
     async def _admit(self, asked: AdmissionWanted) -> None:
         why = await self._owner.refusal(asked.host_id, asked.hello.methods, asked.hello.plugins)

@@ -158,6 +158,7 @@ class RelayRole:
         self._tasks.start(checker.run())
         self._tasks.start(self._tell_lines())
         self._tasks.start(self.links.give_receipts())
+        self._tasks.start(self.links.value_reads.restore())
 
     async def _look_at_the_clock(self) -> None:
         """Follow the wall clock, and record in the log where it has jumped."""

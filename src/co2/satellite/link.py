@@ -34,6 +34,8 @@ from co2.protocol.satellite.core import (
     ResultReceived,
     RosterTold,
     SatelliteCore,
+    SnapshotCame,
+    SnapshotRefused,
     Welcomed,
 )
 from co2.protocol.satellite.driver import SatelliteDriver
@@ -95,6 +97,9 @@ class LinkReceiver(Protocol):
 
     def deliver(self, package: str, delivered: Delivered) -> bool:
         """Deliver messages to a package; return whether it has room for more."""
+
+    def snapshot(self, came: SnapshotCame) -> bool:
+        """Deliver last values to a package; return whether it has room for more."""
 
     def gap(self, package: str, gap: Gap) -> None:
         """Report a gap to a package."""
@@ -368,6 +373,8 @@ class Link:
                         self.core.fell_behind(package)
             case GapTold(packages, gap):
                 self._tell_gap(packages, gap)
+            case SnapshotCame() | SnapshotRefused():
+                self._begin_package(event)
             case Held(text):
                 self._tell_held(text)
             case CallReceived(call):
@@ -396,6 +403,13 @@ class Link:
                 # With the folder, so that it can be pasted as it is: without, it may mean another satellite's.
                 here = f" (for this one: co2 state new-id --state {shlex.quote(str(self._folder.absolute()))})"
             self._lost(f"{end.reason}: {end.text}{here}" if end.reason else end.text)
+
+    def _begin_package(self, event: SnapshotCame | SnapshotRefused) -> None:
+        if isinstance(event, SnapshotRefused):
+            text = "%s begins without last values: the relay at %s is of a version that gives none"
+            _logger.warning(text, event.package, self.url)
+        elif not self._receiver.snapshot(event):
+            self.core.fell_behind(event.package)
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1

@@ -109,6 +109,7 @@ class SatellitePlugins(HostPlugins):
                 address=lambda: (link.host_id.ip, link.host_id.port),
                 on_publish=satellite.publish,
                 on_methods_changed=self._methods_changed,
+                on_start=satellite.package_starts,
                 on_room=satellite.has_room,
                 on_dead_letter=satellite.dead_letters.take,
                 flushed=lambda _package: link.flushed(),

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from co2.config import SatelliteConfig
 from co2.host_id import HostId
 from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
+from co2.plugin.parent.snapshot_batches import left_out_words, snapshot_batches
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.supervisor import Supervisor
-from co2.protocol.satellite.core import Delivered
+from co2.protocol.satellite.core import Delivered, SnapshotCame
 from co2.protocol.satellite.outbox import MEMORY, Outbox
 from co2.protocol.wire.link_frames import Gap
 from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host, Publish
@@ -188,12 +189,21 @@ class SatelliteRole:
         self.link.core.catch_up(package)
         self.link.driver.flush()
 
+    def package_starts(self) -> None:
+        """Remember what plugins send: a package that starts gets it at once, and no older last value later."""
+        self.link.core.remember_sent(wanted=True)
+
     def packages_changed(self) -> None:
         """Update the subscriptions, and report names and health to the relay."""
         self._subscriptions.update(self._supervisor.status(), self._positions())
+        self._remember_sent()
         self.link.core.names_changed()
         self._tell_health()
         self.link.driver.flush()
+
+    def _remember_sent(self) -> None:
+        starting = any(row.state == "starting" for row in self._supervisor.status())
+        self.link.core.remember_sent(wanted=starting or self.link.core.waits_for_values)
 
     # ---- from the link -----------------------------------------------------------------------------------
 
@@ -208,6 +218,17 @@ class SatelliteRole:
             package,
             QueuedBatch(envelope, frame.batch, delivered.count, delivered.skip, position, self.link.core.log_id),
         )
+
+    def snapshot(self, came: SnapshotCame) -> bool:
+        """Deliver last values to a package; return whether it has room for more."""
+        self._remember_sent()
+        has_room = True
+        times = self._supervisor.wants_times(came.package)
+        for queued in snapshot_batches(came.package, came.values, self.link.host_id.origin, times=times):
+            has_room = self._supervisor.deliver_to(came.package, queued)
+        if came.left_out:
+            self._supervisor.gap_to(came.package, GapRange(reasons=(left_out_words(came.left_out),)))
+        return has_room
 
     def gap(self, package: str, gap: Gap) -> None:
         """Report a gap to a package."""

@@ -66,7 +66,12 @@ class Subscriptions:
                 # A package that becomes durable while it runs has already got all messages up to now.
                 goes_on = durable and row.name not in before
                 position = known.get(row.name) if goes_on else None
-                core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
+                # Once: not for new code of a package that runs.
+                snapshot = () if row.name in before else {one for plugin in receivers for one in plugin.snapshot}
+                core.subscribe(
+                    row.name, None if everything else channels,
+                    durable=durable, position=position, snapshot=sorted(snapshot),
+                )  # fmt: skip
                 self._durable[row.name] = durable
                 if row.name in self._not_loaded:
                     self._not_loaded.discard(row.name)

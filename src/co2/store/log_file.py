@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from co2.protocol.relay.last_values import Head
 from co2.protocol.relay.log import Entry
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import FIRST_POSITION
@@ -71,6 +72,7 @@ _WAL_FRAME = 24
 """Bytes of the WAL before each page."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _logger = logging.getLogger("co2.relay")
 
 
@@ -347,6 +349,21 @@ class LogFile:
         end = self.read_meta("end")
         if after < end:
             yield end
+
+    def heads(self, before: int, limit: int) -> list[Head]:
+        """Return the heads of the newest entries before a position, newest first; damaged ones name nothing."""
+        query = (
+            "SELECT position, CAST(ip AS BLOB), CAST(channels AS BLOB), length(batch) FROM frame "
+            "WHERE position < ? ORDER BY position DESC LIMIT ?"
+        )
+        heads = []
+        for position, ip, channels, size in self._db.execute(query, (before, limit)):
+            try:
+                names = None if channels is None else _decode_names(channels)
+                heads.append(Head(position, str(ip, "utf-8"), names, int(size)))
+            except (TypeError, ValueError, msgspec.MsgspecError):  # whoever reads the entry finds the damage
+                heads.append(Head(position, "", (), 0))
+        return heads
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Return the checksum of the entry that begins with this number, None if there is none."""

@@ -212,6 +212,11 @@ class LogWriter:
             self._next.meta[key] = value
             self._wake()
 
+    def keeps(self, key: str) -> bool:
+        """Return whether a fact that was handed over is on disk."""
+        with self._work:
+            return not any(one is not None and key in one.meta for one in (self._next, self._taken))
+
     def close(self, timeout: float) -> None:
         """Write the rest and end: in this call, or in the writer's thread within ``timeout`` seconds."""
         while self.something() and self.turn() and not self.full:

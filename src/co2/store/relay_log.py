@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 
 from co2.errors import StorageFailed, StorageFull
+from co2.protocol.relay.last_values import Head
 from co2.protocol.relay.log import ClockJump, Entry, LogGap, Reading
 from co2.protocol.relay.losses import Loss, Losses
 from co2.protocol.wire.link_frames import FIRST_POSITION
@@ -79,6 +80,7 @@ class RelayLog:
         gone: position up to which messages are no longer kept.
         marks: last seq appended by (origin, epoch).
         losses: acknowledged messages that are not in the log.
+        forgotten: channels whose messages up to a position are no last values any more.
         ids: of messages that have one.
         ran: its running time, by which it ages.
         clock_jumps: where the wall clock has jumped, in order; also back before this run.
@@ -118,6 +120,7 @@ class RelayLog:
         self.committed = self._settled = self.last
         self.gone = int(file.read_meta("gone"))
         self.losses = Losses(Loss(*loss) for loss in json.loads(file.read_meta("losses", "[]")))
+        self.forgotten: Mapping[str, int] = json.loads(file.read_meta("forgotten", "{}"))
         self.marks: Mapping[tuple[str, int], int]
         file.forget_marks()
         self._marks = self.marks = file.marks()
@@ -432,6 +435,16 @@ class RelayLog:
         losses = [(known.position, known.origin, known.reason) for known in self.losses]
         self._writer.put_meta("losses", json.dumps(losses))
 
+    def set_forgotten(self, forgotten: Mapping[str, int]) -> None:
+        """Replace the channels whose messages up to a position are no last values; for later runs, too."""
+        self.forgotten = forgotten
+        self._writer.put_meta("forgotten", json.dumps(forgotten))
+
+    @property
+    def keeps_forgotten(self) -> bool:
+        """Whether :attr:`forgotten` is on disk."""
+        return self._writer.keeps("forgotten")
+
     def replace_id(self) -> None:
         """Replace the log id: readers of the old log must notice."""
         self._former = [*self._former, self.log_id][-MAX_FORMER:]
@@ -530,6 +543,18 @@ class RelayLog:
         if entries:
             return Reading(entries, entries[-1].end, gap)
         return Reading((), start if gap else max(start, in_memory), gap)
+
+    def read_heads(self, before: int, limit: int) -> list[Head]:
+        """Return the heads of the newest entries before a position, newest first. In any thread.
+
+        It takes milliseconds. None older are found behind a place that cannot be read.
+        """
+        try:
+            with self._reading:
+                return self._reader.heads(before, limit)
+        except apsw.Error as error:
+            _logger.error("last values from before position %d are not known: %s", before, error)
+            return []
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Return the checksum of the entry that begins with this number, None if it is no longer kept.

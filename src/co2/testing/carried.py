@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.errors import BadParams, CallTimeout, FlushTimeout, NotRunning, PluginFailed, TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
+from co2.plugin.channels import snapshot_patterns
 from co2.plugin.child.calls import checked_timeout
 from co2.plugin.child.decoding import open_batch, unpack_deep
 from co2.plugin.child.instantiate import make_plugin
@@ -115,6 +116,7 @@ class Carried:
         gaps: gaps that its ``gap`` was given.
         logged: lines that it has logged, debug lines too.
         channels: patterns of the channels that it receives.
+        snapshot: patterns of the channels whose last values it gets first.
     """
 
     def __init__(self, found: FoundPlugin, shared: SharedServices, host: CarryingHost) -> None:
@@ -127,6 +129,7 @@ class Carried:
         self.gaps: list[Message] = []
         self.logged: list[str] = []
         self.channels: list[str] = []
+        self.snapshot: list[str] = []
         self.jobs: deque[Callable[[], None]] = deque()
         self.mail: deque[Deliver | Gap | Transit] = deque()
         self.asleep = True
@@ -155,7 +158,9 @@ class Carried:
         """
         self.channels = self.found.channels(config)
         words = memoryview(bytearray(_WORDS)).cast("Q")
-        self._receiver = Receiver(self, self.channels, words, 0, times=self.found.kind.times)
+        kind = self.found.kind
+        self.snapshot = snapshot_patterns(kind.snapshot, self.channels)
+        self._receiver = Receiver(self, self.channels, words, 0, times=kind.times, snapshot=self.snapshot)
         self._receiver.start(Progress(0, 0))
         if issubclass(self.found.kind, Co2RelayPlugin):
             self._relayer = RelayFilter(self, self.channels, words, 1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from co2.errors import StorageFull
+from co2.protocol.relay.last_values import Head
 from co2.protocol.relay.log import Entry, LogGap, Reading
 from co2.protocol.relay.losses import Losses
 from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
@@ -35,6 +36,8 @@ class MemoryLog:
         self.lease = LEASE
         self.takes = True
         self.gone = FIRST_POSITION - 1
+        self.forgotten: Mapping[str, int] = {}
+        self.keeps_forgotten = True
         self.ids = RelayedIds()
 
     def check_room(self) -> None:
@@ -75,6 +78,10 @@ class MemoryLog:
         """Set the number after which a run begins for this log."""
         self.marks = {**self.marks, (origin, epoch): seq}
 
+    def set_forgotten(self, forgotten: Mapping[str, int]) -> None:
+        """Replace the channels whose messages up to a position are no last values any more."""
+        self.forgotten = forgotten
+
     def read(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor."""
         gap = LogGap(after, self.gone, "retention") if 0 < after < self.gone else None
@@ -85,6 +92,14 @@ class MemoryLog:
                 given.append(entry)
                 max_bytes -= len(entry.batch)
         return Reading(given, given[-1].end if given else after, gap)
+
+    def read_heads(self, before: int, limit: int) -> list[Head]:
+        """Return the heads of the newest entries before a position, newest first."""
+        older = [entry for entry in reversed(self.entries) if entry.position < before]
+        return [
+            Head(entry.position, entry.client_address[0], entry.channels, len(entry.batch))
+            for entry in older[:limit]
+        ]
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Return the checksum of the entry that begins with this number, None if there is none."""

@@ -4,15 +4,17 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from co2.errors import Ambiguous, NoSuchMethod, PeerError, UnknownHost, Unreachable
 from co2.plugin.api import Co2Plugin
-from co2.protocol.relay.core import AdmissionWanted, Joined, Left, RelayCore
+from co2.protocol.relay.core import AdmissionWanted, Joined, Left, RelayCore, ValuesWanted
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.driver import RelayDriver
 from co2.protocol.relay.events import Event
+from co2.protocol.relay.last_values import answer, entry_at
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask
 from co2.testing.carried import Carried, Failure
 from co2.testing.clock import Clock
@@ -355,6 +357,8 @@ class Network:
         match event:
             case AdmissionWanted() as asked:
                 self.relay.ask(asked)
+            case ValuesWanted(_, question):
+                self.core.values_read(question, answer(question, partial(entry_at, self.log.read), self.clock.now))
             case Joined(peer) if peer.origin != _TESTER:
                 roster.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins, peer.name)
                 self.relay.joined(peer)

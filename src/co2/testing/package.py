@@ -53,6 +53,11 @@ class MemoryPackage:
         self._host = host
         self._next = 1
 
+    @property
+    def snapshot(self) -> list[str]:
+        """Patterns of the channels whose last values its plugins get first."""
+        return sorted({pattern for one in self.receivers for pattern in one.snapshot})
+
     def make(self, table: Mapping[str, Any]) -> None:
         """Make all plugins with their configuration.
 

@@ -6,16 +6,17 @@ from typing import Any
 
 from co2.host_id import HostId
 from co2.host_name import is_host_name
+from co2.plugin.parent.snapshot_batches import left_out_words, snapshot_batches
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.satellite.core import Delivered, Ended, GapTold, RosterTold, SatelliteCore
+from co2.protocol.satellite.core import Delivered, Ended, GapTold, RosterTold, SatelliteCore, SnapshotCame
 from co2.protocol.satellite.driver import SatelliteDriver
 from co2.protocol.satellite.events import Event
 from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.close_reasons import REFUSED
 from co2.protocol.wire.link_frames import Gap as LinkGap
-from co2.protocol.wire.link_frames import encode_link_frame
-from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts, Publish
+from co2.protocol.wire.link_frames import SnapshotValue, encode_link_frame
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts, Publish, Snapshot
 from co2.satellite.known_hosts import KnownHosts
 from co2.testing.home import Home, HomeNetwork
 from co2.testing.memory_wire import MemoryWire
@@ -130,13 +131,18 @@ class Satellite(Home):
 
     def carry(self, found: Sequence[FoundPackage], tables: Mapping[str, Mapping[str, Any]], stores: Path) -> None:
         """Make the plugins of these packages, and subscribe them."""
+        self.core.remember_sent(wanted=True)
         for package in self._made(found, tables, stores):
             self.packages[package.name] = package
             package.start()
             if package.receivers:
                 everything = any(not one.channels for one in package.receivers)
                 channels = sorted({channel for one in package.receivers for channel in one.channels})
-                self.core.subscribe(package.name, None if everything else channels, durable=package.durable)
+                self.core.subscribe(
+                    package.name, None if everything else channels,
+                    durable=package.durable, snapshot=package.snapshot,
+                )  # fmt: skip
+        self.core.remember_sent(self.core.waits_for_values)
 
     def hosts(self) -> list[Host]:
         """Return the satellites of the network, as last reported by the relay, this one first."""
@@ -185,6 +191,9 @@ class Satellite(Home):
                 for name in packages:
                     package = self.packages[name]
                     package.deliver(Gap(package.numbered(1), gap.after, gap.next + 1, gap.reason))
+            case SnapshotCame(name, values, left_out):
+                self.core.remember_sent(self.core.waits_for_values)
+                self._give_snapshot(self.packages[name], values, left_out)
             case RosterTold(roster):
                 self.known.learn(roster)
             case Ended(reason, text, _):
@@ -204,6 +213,17 @@ class Satellite(Home):
         package.deliver(
             Deliver(first, frame.host_id, frame.client_address, frame.batch, sender, delivered.skip, frame.at)
         )
+
+    def _give_snapshot(self, package: MemoryPackage, values: Sequence[SnapshotValue], left_out: int) -> None:
+        times = any(one.found.kind.times for one in package.receivers)
+        for queued in snapshot_batches(package.name, values, self.name, times=times):
+            sent_by = queued.envelope
+            first = package.numbered(queued.count)
+            package.deliver(
+                Snapshot(first, sent_by.host_id, sent_by.client_address, queued.batch, sent_by.sender)
+            )  # fmt: skip
+        if left_out:
+            package.deliver(Gap(package.numbered(1), 0, 0, left_out_words(left_out)))
 
     def _hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         mine = self.name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
+from co2.plugin.channels import snapshot_patterns
 from co2.plugin.child.calls import checked_timeout
 from co2.plugin.child.decoding import unpack_deep
 from co2.plugin.child.flushes import Flushes
@@ -126,7 +127,10 @@ class Actor:
         self._stopping = self._halted = False
         self._loop: EventLoopThread | None = None
         self._own_files: Path | None = None
-        self._receiver = Receiver(self, channels, words, 2 * index, times=kind.times)
+        self._receiver = Receiver(
+            self, channels, words, 2 * index,
+            times=kind.times, snapshot=snapshot_patterns(kind.snapshot, channels),
+        )  # fmt: skip
         self._relay_filter: RelayFilter | None = None
         if issubclass(kind, Co2RelayPlugin):
             self._relay_filter = RelayFilter(self, channels, words, self._activity_word)

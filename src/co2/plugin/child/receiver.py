@@ -11,7 +11,7 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.child.decoding import open_batch, pieces, preview
 from co2.plugin.child.speedups import give
 from co2.protocol.wire.channel_patterns import Interests
-from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Progress
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Progress, Snapshot
 from co2.values import Message, channel_of
 
 __all__ = ["Receiver", "ReceivingActor"]
@@ -59,6 +59,7 @@ class Receiver:
         words: progress words of the package.
         word: index of this plugin's message word.
         times: whether messages get a key ``at``.
+        snapshot: patterns of the channels whose last values it wants, empty for none.
 
     Attributes:
         failed: calls that raised.
@@ -72,10 +73,12 @@ class Receiver:
         word: int,
         *,
         times: bool = False,
+        snapshot: Sequence[str] = (),
     ) -> None:
         self.failed = 0
         self._actor = actor
-        self._wants = _wanted(Interests(channels)) if channels else None
+        self._wants_sent = self._wants = _wanted(Interests(channels)) if channels else None
+        self._wants_last = _wanted_both(Interests(snapshot), Interests(channels or None))
         self._words = words
         self._word = word
         self._times = times
@@ -99,13 +102,14 @@ class Receiver:
         if isinstance(frame, Gap):
             self._take_gap(plugin, frame)
         else:
+            self._wants = self._wants_last if type(frame) is Snapshot else self._wants_sent
             self._pass_messages(plugin, frame)
             self._apart = None
 
     def _pass_messages(self, plugin: Co2Plugin, frame: Deliver) -> None:
         """Pass the messages of a frame to the plugin, with calls in between."""
         messages = open_batch(frame.batch)
-        if self._times:
+        if self._times and type(frame) is not Snapshot:  # last values have a time each
             _note_time(messages, frame.at)
         last = frame.first + len(messages) - 1
         number = max(frame.first + frame.skip, self.done + 1)
@@ -204,3 +208,7 @@ def _note_time(messages: Sequence[Message], at: float) -> None:
 def _wanted(interests: Interests) -> Callable[[Message], bool]:
     wants = interests.wants_one
     return lambda message: wants(channel_of(message))
+
+
+def _wanted_both(first: Interests, second: Interests) -> Callable[[Message], bool]:
+    return lambda message: first.wants_one(channel := channel_of(message)) and second.wants_one(channel)

@@ -28,6 +28,9 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
 
         if problem := sends_problem(kind.sends):
             return f"{kind.__name__}.sends: {problem}", _place_of(kind, "sends")
+    if not isinstance(kind.snapshot, bool) and (problem := patterns_problem(kind.snapshot, '("stage.>",)')):
+        told = f"{kind.__name__}.snapshot: {problem}; or True or False"
+        return told, _place_of(kind, "snapshot")
     for attribute in ("durable", "exclusive", "times"):
         if not isinstance(value := getattr(kind, attribute), bool):
             problem = f"{kind.__name__}.{attribute}: found {value!r:.80}, expected True or False"
@@ -53,6 +56,9 @@ def without_effect(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
     if kind.times is True:
         problem = f"{name}.times: messages pass a relay plugin before the relay notes their time"
         yield problem, _place_of(kind, "times"), "remove it"
+    if kind.snapshot:
+        problem = f"{name}.snapshot: a relay plugin gets no last values, only messages on their way"
+        yield problem, _place_of(kind, "snapshot"), "remove it, or call relay.last"
     if isinstance(kind.live, list | tuple) and kind.live:
         problem = f"{name}.live: messages of a relay plugin are never live"
         yield problem, _place_of(kind, "live"), "remove it"

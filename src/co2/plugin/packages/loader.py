@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.plugin.api import Co2Plugin
-from co2.plugin.channels import patterns_problem
+from co2.plugin.channels import patterns_problem, snapshot_patterns
 from co2.plugin.method_marks import RESULT, marks_of
 from co2.plugin.packages.class_checks import CHANNELS_EXAMPLE, attribute_problem, line_of
 from co2.plugin.packages.locate import Place, place_of
@@ -316,6 +316,7 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin, channels: list[str]) -> t
         found.relays,
         found.admits,
         kind.times,
+        snapshot_patterns(kind.snapshot, channels) if found.receives else [],
     )
     return info, methods
 

@@ -9,7 +9,7 @@ import msgspec
 
 from co2.plugin.child.decoding import pieces
 from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches
-from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Snapshot
 
 __all__ = ["MAX_WAITING", "WINDOW", "Envelope", "FairQueue", "GapRange", "QueuedBatch", "Window"]
 
@@ -35,12 +35,14 @@ class Envelope(msgspec.Struct, frozen=True):
         sender: the plugin of the same package that sent them, else ''.
         at: time at which the relay got them, seconds since 1970; 0.0 for a package that does not ask for it, so
             that small batches are joined whenever they came.
+        is_snapshot: its messages are last values.
     """
 
     host_id: str
     client_address: tuple[str, int]
     sender: str = ""
     at: float = 0.0
+    is_snapshot: bool = False
 
 
 class QueuedBatch(msgspec.Struct, frozen=True):
@@ -302,6 +304,7 @@ def _frame(first: int, item: QueuedBatch | GapRange) -> Deliver | Gap:
     if isinstance(item, GapRange):
         return item.frame(first)
     envelope = item.envelope
-    return Deliver(
+    kind = Snapshot if envelope.is_snapshot else Deliver
+    return kind(
         first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip, envelope.at
     )

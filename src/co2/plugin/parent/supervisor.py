@@ -40,6 +40,7 @@ class Supervisor:
         address: returns the current (ip, port), likewise.
         on_publish: called with each frame for the network, in order; must not block.
         flushed: returns an awaitable that is done when all that a package has published so far is acknowledged.
+        on_start: called before the first load of a package; from then on it gets the messages of its siblings.
         on_room: called with a full package that has room for messages from the network again.
         on_methods_changed: called when :attr:`methods` or the plugins have changed.
         network: the network that plugins can query; None for none.
@@ -60,6 +61,7 @@ class Supervisor:
         on_publish: OnPublish,
         flushed: Callable[[str], Awaitable[None]],
         on_methods_changed: Callable[[], None],
+        on_start: Callable[[], None] = lambda: None,
         on_room: Callable[[str], None] = lambda package: None,
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
         network: NetworkQueries | None = None,
@@ -75,6 +77,7 @@ class Supervisor:
         self._on_publish = on_publish
         self._flushed = flushed
         self._on_methods_changed = on_methods_changed
+        self._on_start = on_start
         self._on_room = on_room
         self._on_dead_letter = on_dead_letter
         self._first = specs
@@ -170,6 +173,7 @@ class Supervisor:
     def _carry(self, spec: PackageSpec) -> "Package":
         from co2.plugin.parent.package import Package  # most relays carry none
 
+        self._on_start()
         package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
         self._lives[spec.name] = self._tasks.start(package.lifecycle.run(), f"plugin package {spec.name}")
         return package

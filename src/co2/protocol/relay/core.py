@@ -30,9 +30,11 @@ from co2.protocol.relay.events import (
     Left,
     OriginClaimed,
     ResultReceived,
+    ValuesWanted,
 )
 from co2.protocol.relay.fan_out import FanOut
 from co2.protocol.relay.filter_chain import FilterChain, InFlight
+from co2.protocol.relay.last_values import MAX_FORGOTTEN, Answer, Question
 from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import MAX_LOSSES
 from co2.protocol.relay.origins import OriginBook, hash_of_token
@@ -40,6 +42,7 @@ from co2.protocol.relay.places import Places
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.relay.resume import in_this_log, live_beginning, lost_in_words, meet
 from co2.protocol.relay.roster import RosterBook
+from co2.protocol.relay.snapshots import Snapshots
 from co2.protocol.relay.takeovers import RETURN, Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
 from co2.protocol.wire import close_reasons
@@ -77,6 +80,7 @@ __all__ = [
     "OriginClaimed",
     "RelayCore",
     "ResultReceived",
+    "ValuesWanted",
 ]
 
 ASKED_BYTES = 256
@@ -187,12 +191,13 @@ class RelayCore:
         self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
         self._now = now
-        self._wall = wall
+        self.wall = wall
         self.takeovers = Takeovers(now)
         self.filter_chain = FilterChain()
         self.asks = False
         self.closing = False
         self.fan_out = FanOut(log, self.events)
+        self.snapshots = Snapshots(log, self.fan_out, self.events)
         self._unacked: dict[Peer, None] = {}
         self._waiting: dict[Peer, None] = {}
         self.live_heard: Callable[[Entry], None] | None = None
@@ -495,7 +500,7 @@ class RelayCore:
         peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
         welcome = Welcome(
             str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks,
-            anew=bool(gaps), name=peer.name,
+            anew=bool(gaps), name=peer.name, snapshots=True,
         )  # fmt: skip
         if peer.token and self._receipts is not None and self._gives_receipts(peer):
             peer.receipt = self.fan_out.committed
@@ -543,6 +548,7 @@ class RelayCore:
             self.origins.has_published(peer.origin)
         self._unacked.pop(peer, None)
         self._waiting.pop(peer, None)
+        self.snapshots.forget(peer)
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:
                 self.fan_out.forget(stream)
@@ -552,7 +558,10 @@ class RelayCore:
 
     def _interest(self, peer: Peer, frame: Interest) -> None:
         check_names(frame.methods, frame.plugins)
-        patterns = sum(len(subscription.channels or ()) for subscription in frame.subscriptions)
+        patterns = sum(
+            len(sub.channels or ()) + (len(sub.wish.channels) if sub.wish is not None else 0)
+            for sub in frame.subscriptions
+        )
         peer.asked += len(frame.subscriptions) // ASKED_SUBSCRIPTIONS + patterns // ASKED_PATTERNS
         peer.methods, peer.plugins = tuple(frame.methods), tuple(frame.plugins)
         self._subscribe(peer, frame.subscriptions)
@@ -562,6 +571,7 @@ class RelayCore:
         """Set up a stream for each durable package; live packages share one, until they ask for a replay."""
         for stream in peer.subscribe(subscriptions, self.fan_out.committed):
             self.fan_out.forget(stream)
+        self.snapshots.subscribed(peer)
         self.fan_out.pump(peer)
 
     def _replay(self, peer: Peer, frame: Replay) -> None:
@@ -658,7 +668,7 @@ class RelayCore:
             plugin=frame.plugin,
             channels=None if frame.channels is None else tuple(frame.channels),
             crc=frame.crc,
-            at=self._wall(),
+            at=self.wall(),
         )
         peer.begins.pop(frame.epoch, None)
         if self.appended is not None:
@@ -674,7 +684,7 @@ class RelayCore:
         channels = None if frame.channels is None else tuple(frame.channels)
         entry = Entry(
             0, count, peer.origin, str(peer.host_id), peer.address, 0, 0, frame.package, frame.plugin, channels,
-            frame.crc, frame.batch, self._wall(),
+            frame.crc, frame.batch, self.wall(),
         )  # fmt: skip
         peer.published += count
         self._give_live(entry)
@@ -690,7 +700,7 @@ class RelayCore:
         self._give_live(
             Entry(
                 0, message.count, origin, message.host_id, message.client_address, 0, 0, "", "", message.channels,
-                crc32(message.batch), message.batch, self._wall(),
+                crc32(message.batch), message.batch, self.wall(),
             )
         )  # fmt: skip
 
@@ -746,12 +756,55 @@ class RelayCore:
             count=message.count,
             channels=message.channels,
             crc=crc32(message.batch),
-            at=self._wall(),
+            at=self.wall(),
             message_id=message_id,
         )
         self.fan_out.add(entry, from_disk=True)
         self.fan_out.advance()
         return entry
+
+    # ---- last values -------------------------------------------------------------------------------------
+
+    def values_restored(self) -> None:
+        """Go on with the wishes for last values: the index is complete."""
+        self.snapshots.work()
+
+    def values_read(self, question: Question, found: Answer) -> None:
+        """Send a package the last values that it has wished for."""
+        self.snapshots.answered(question, found)
+
+    def values_unread(self, peer: Peer, question: Question, why: str) -> None:
+        """End a link whose values cannot be read; its satellite tries again."""
+        self.snapshots.failed(question)
+        self.lost(peer, why)
+
+    def forget_values(self, pattern: str) -> int:
+        """Make channels have no last value, for later runs too, until the next message; return their number.
+
+        A question about them should have been asked before: it finds those that only batches name.
+
+        Raises:
+            BadRequest: not a pattern; or too many channels are forgotten whose messages the log still has.
+        """
+        values, log = self.fan_out.last_values, self.log
+        channels = values.channels(Interests((pattern,)))
+        forgotten = {
+            one: up_to
+            for one, up_to in log.forgotten.items()
+            # A newer message on disk is found before those that are forgotten.
+            if up_to > log.gone and not up_to < values.position(one) <= log.committed
+        }
+        forgotten |= dict.fromkeys(channels, log.last)
+        if len(forgotten) > MAX_FORGOTTEN:
+            raise BadRequest(
+                f"{len(forgotten)} channels would be forgotten whose messages the log still has; the limit is "
+                f"{MAX_FORGOTTEN}. Send a message with ttl = 0 on a channel instead, which empties it, too"
+            )
+        if channels:
+            log.set_forgotten(forgotten)
+            for channel in channels:
+                values.forget(channel)
+        return len(channels)
 
     # ---- commits -----------------------------------------------------------------------------------------
 
@@ -762,6 +815,7 @@ class RelayCore:
             if peer.unacked[0][0] <= position:
                 self._acknowledge(peer)
         self.fan_out.run_durable()
+        self.snapshots.work()
         self.has_room()
 
     def _acknowledge(self, peer: Peer) -> None:

@@ -182,6 +182,7 @@ class Peer:
         health: of its packages, as last reported; None for a satellite that does not report it.
         health_at: time of that report, in monotonic seconds.
         listens: IP address that it listens on, as reported.
+        wishes: number of the last wish of each package that waits, or waited, for last values.
         begins: number after which a run resumes, by run, as its Hello claimed where the log does not know.
         receipt: position of its last receipt.
         holds: it supports :class:`~co2.protocol.wire.link_frames.Hold`.
@@ -222,6 +223,7 @@ class Peer:
     health: list[Health] | None = None
     health_at: float = 0.0
     listens: str = ""
+    wishes: dict[str, int] = field(default_factory=dict)
     begins: dict[int, int] = field(default_factory=dict)
     receipt: int = 0
     holds: bool = False
@@ -294,6 +296,8 @@ class Peer:
         gone = [self.streams.pop(package) for package in list(self.streams) if package not in self.subscriptions]
         for sub in self.subscriptions.values():
             interests = Interests(sub.channels)
+            if sub.wish is not None:
+                Interests(sub.wish.channels)  # a wrong pattern ends the link now, not when its turn comes
             stream = self.streams.get(sub.package)
             if stream is not None:
                 stream.interests = interests

@@ -10,6 +10,7 @@ from typing import Protocol
 from co2.protocol.relay.core import OriginClaimed, RelayCore
 from co2.protocol.relay.cursors import Peer, Stream
 from co2.protocol.relay.events import Event, Left
+from co2.protocol.relay.last_values import Answer, Question
 from co2.protocol.relay.log import Reading
 
 __all__ = ["RelayDriver", "Wire"]
@@ -102,6 +103,21 @@ class RelayDriver:
     def disk_read(self, stream: Stream, reading: Reading) -> None:
         """Pass on entries that were read from disk for a stream."""
         self._core.disk_read(stream, reading)
+        self.flush()
+
+    def values_restored(self) -> None:
+        """Go on with the wishes for last values: the index is complete."""
+        self._core.values_restored()
+        self.flush()
+
+    def values_read(self, question: Question, found: Answer) -> None:
+        """Send a package the last values that were read for it."""
+        self._core.values_read(question, found)
+        self.flush()
+
+    def values_unread(self, peer: Peer, question: Question, why: str) -> None:
+        """End a link whose last values cannot be read."""
+        self._core.values_unread(peer, question, why)
         self.flush()
 
     def flush(self) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from co2.host_id import HostId
 from co2.protocol.relay.cursors import Peer, Stream
+from co2.protocol.relay.last_values import Question
 from co2.protocol.wire.link_frames import Call, Hello, Result
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Left",
     "OriginClaimed",
     "ResultReceived",
+    "ValuesWanted",
 ]
 
 
@@ -77,6 +79,17 @@ class DiskWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class ValuesWanted:
+    """Answer a question of a link from the disk (:func:`co2.protocol.relay.last_values.answer`).
+
+    Then call :meth:`RelayCore.values_read`, or :meth:`RelayCore.values_unread` if the disk cannot be read.
+    """
+
+    peer: Peer
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
 class IdReused:
     """A used number came with other messages: E_ID_REUSE. They were not appended."""
 
@@ -85,4 +98,14 @@ class IdReused:
     seq: int
 
 
-Event = AdmissionWanted | OriginClaimed | Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused
+Event = (
+    AdmissionWanted
+    | OriginClaimed
+    | Joined
+    | Left
+    | CallReceived
+    | ResultReceived
+    | DiskWanted
+    | ValuesWanted
+    | IdReused
+)

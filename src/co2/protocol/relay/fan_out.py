@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from co2.protocol.relay.cursors import CHUNK, MAX_ENTRY_BATCH, EntryBatch, Peer, Stream
 from co2.protocol.relay.events import DiskWanted, Event
+from co2.protocol.relay.last_values import LastValues
 from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import Loss
 from co2.protocol.wire.link_frames import Replay, encode_link_frame
@@ -43,11 +44,13 @@ class FanOut:
     Attributes:
         visible: position up to which live readers may read.
         committed: position up to which all is on disk.
+        last_values: the last value of each channel, up to ``visible``.
     """
 
     def __init__(self, log: Log, events: deque[Event]) -> None:
         self.visible = log.last
         self.committed = log.committed
+        self.last_values = LastValues(lambda: log.forgotten)
         self._log = log
         self._events = events
         self._at_head: dict[Stream, None] = {}
@@ -65,6 +68,13 @@ class FanOut:
     def has_fresh(self) -> bool:
         """Whether something that was taken in waits for the disk, or behind what does."""
         return bool(self._fresh)
+
+    def last_visible(self, origin: str, epoch: int) -> int:
+        """Return the number of the last message of a run that live readers may read, 0 for none."""
+        for entry in self._fresh:
+            if entry.origin == origin and entry.epoch == epoch:
+                return entry.seq - 1
+        return self._log.marks.get((origin, epoch), 0)
 
     # ---- what is new -------------------------------------------------------------------------------------
 
@@ -100,6 +110,7 @@ class FanOut:
         while self._fresh and self._fresh[0].end <= limit:
             entry_batch = self._next_batch(limit)
             self.visible = entry_batch.end
+            self.last_values.note(entry_batch.entries)
             for stream in tuple(self._at_head):
                 if stream.peer.has_room:
                     self._tell_losses(stream, entry_batch.entries[0].position)
@@ -245,6 +256,8 @@ class FanOut:
 
     def _caught_up(self, stream: Stream) -> None:
         peer = stream.peer
+        if self._is_ahead(stream):
+            return  # it waits
         self._tell_losses(stream, stream.position + 1)
         if stream is peer.live:
             self._at_head[stream] = None
@@ -257,6 +270,12 @@ class FanOut:
         else:
             del peer.streams[stream.package]
             peer.settle_live()
+
+    @staticmethod
+    def _is_ahead(stream: Stream) -> bool:
+        """Return whether a stream began ahead of the live one, which would bring its reader earlier messages."""
+        live = stream.peer.live
+        return not stream.durable and live is not None and stream.position > live.position
 
     def forget(self, stream: Stream) -> None:
         """Stop giving entries to a stream, until it is run again."""

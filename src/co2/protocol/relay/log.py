@@ -136,6 +136,17 @@ class Log(Protocol):
     def losses(self) -> Losses:
         """Acknowledged messages that are not in the log."""
 
+    @property
+    def gone(self) -> int:
+        """Position up to which messages are no longer kept."""
+
+    @property
+    def forgotten(self) -> Mapping[str, int]:
+        """Channels whose messages up to a position are no last values any more."""
+
+    def set_forgotten(self, forgotten: Mapping[str, int]) -> None:
+        """Replace :attr:`forgotten`, also for later runs."""
+
     def add_loss(self, loss: Loss) -> None:
         """Record a loss for all readers that pass it, also in later runs."""
 

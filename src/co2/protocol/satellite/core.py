@@ -28,6 +28,8 @@ from co2.protocol.satellite.events import (
     NumbersTaken,
     ResultReceived,
     RosterTold,
+    SnapshotCame,
+    SnapshotRefused,
     Welcomed,
 )
 from co2.protocol.satellite.outbox import Outbox
@@ -54,11 +56,15 @@ from co2.protocol.wire.link_frames import (
     Replay,
     Result,
     Roster,
+    Snapshot,
+    SnapshotValue,
     Subscription,
     Welcome,
+    Wish,
     decode_relay_frame,
     encode_link_frame,
 )
+from co2.protocol.wire.message_keys import channels_in
 from co2.protocol.wire.package_health import Health
 from co2.protocol.wire.plugin_frames import frames as plugin_frames
 from co2.protocol.wire.subscription_limits import bounded
@@ -74,6 +80,8 @@ __all__ = [
     "ResultReceived",
     "RosterTold",
     "SatelliteCore",
+    "SnapshotCame",
+    "SnapshotRefused",
     "Welcomed",
 ]
 
@@ -82,6 +90,9 @@ ROOM = 1024 * 1024
 
 REPLAY_ROOM = 2 * 1024 * 1024
 """Bytes that a package asks for at a time in a replay."""
+
+MAX_REMEMBERED = 20_000
+"""Channels on which messages were sent while a package starts, and are remembered; of more, the oldest are not."""
 
 MAX_SEEN = 10_000
 """Senders' runs whose last number a package remembers; the one that was silent longest is dropped first."""
@@ -99,6 +110,8 @@ class PackageReader:
         eager: it has room again while it is stopping.
         begun: position where it began in the current log, None while unknown; 0 if it must first be told that the
             log was replaced.
+        wish: last values that it waits for, None for none; it is ``behind`` until they have come.
+        values: the parts of them that have come.
         seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
             same messages come at other positions.
     """
@@ -112,6 +125,8 @@ class PackageReader:
     stopping: bool = False
     eager: bool = False
     begun: int | None = None
+    wish: Wish | None = None
+    values: list[SnapshotValue] = field(default_factory=list)
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
     @property
@@ -144,6 +159,7 @@ class SatelliteCore:
     Attributes:
         name: that the relay has given to this host; before that, the wish.
         receipts: the last one of each log that the relay has had, newest first; at most 1 + ``MAX_RECEIPTS``.
+        gives_snapshots: the relay of the present link gives last values.
         held: why the relay stores no messages, '' while it does.
         sent: called with what plugins send, as :meth:`publish`; None if nobody wants it.
         heard: called with each numbered frame of the live stream and its number of messages; likewise.
@@ -173,6 +189,9 @@ class SatelliteCore:
         self.live_dropped = 0
         self.sent: Callable[[str, plugin_frames.Publish, int], None] | None = None
         self.heard: Callable[[Deliver, int], None] | None = None
+        self.gives_snapshots = False
+        self._wish_number = 0
+        self._sent: dict[str, tuple[int, int]] | None = None
         self._names = names
         self._untold = False
         self._out: deque[bytes] = deque()
@@ -184,6 +203,7 @@ class SatelliteCore:
             Hold: self._hold,
             Receipt: self._keep_receipt,
             Deliver: self._deliver,
+            Snapshot: self._snapshot,
             Replay: self._replayed,
             Gap: self._gap,
             Roster: lambda roster: self.events.append(RosterTold(roster)),
@@ -273,6 +293,9 @@ class SatelliteCore:
             elif reader.eager:
                 reader.state = "current"
             reader.stopping = reader.eager = False
+            if reader.wish is not None:  # the next link gives it all of them
+                reader.position = reader.begun = None
+                reader.values.clear()
         self.held = ""
         self.events.append(Ended(reason, text, retry_after))
 
@@ -290,6 +313,7 @@ class SatelliteCore:
         self.name = welcome.name if is_host_name(welcome.name) else self._wish
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
+        self.gives_snapshots = welcome.snapshots
         self.state = next_state(SATELLITE, self.state, Welcome)
         self.outbox.again()
         for reader in self._readers.values():
@@ -314,6 +338,9 @@ class SatelliteCore:
     def _go_on(self, reader: PackageReader) -> None:
         """Resume a package at its position."""
         assert reader.position is not None
+        if reader.wish is not None and not self.gives_snapshots:
+            reader.wish, reader.state = None, "current"
+            self.events.append(SnapshotRefused(reader.package))
         if reader.state == "behind":
             self._stop(reader)
         elif not reader.durable and reader.position < self.live_position:
@@ -328,6 +355,7 @@ class SatelliteCore:
         *,
         durable: bool = False,
         position: int | None = None,
+        snapshot: Sequence[str] = (),
     ) -> None:
         """Start a subscription of a package, or change the channels of its present one.
 
@@ -336,6 +364,8 @@ class SatelliteCore:
             channels: patterns of all its plugins, None for everything.
             durable: see :class:`~co2.protocol.wire.link_frames.Subscription`.
             position: where it resumes, in the log ``self.log_id``; None for the end of the log.
+            snapshot: patterns of channels; a new subscription without a position first gets their last values
+                (:class:`SnapshotCame`).
         """
         interests = Interests(None) if channels is None else Interests.together(channels)
         known = self._readers.get(package)
@@ -343,14 +373,23 @@ class SatelliteCore:
             known.interests = interests
         else:
             known = None
+            wish = self._new_wish(snapshot) if position is None else None
             if position is None and self.state == "open":
                 position = self.live_position
-            reader = PackageReader(package, interests, durable, position)
+            reader = PackageReader(package, interests, durable, position, wish=wish)
+            if wish is not None:
+                reader.state = "behind"
             self._readers[package] = reader
         self._tell_interest()
         if known is None and self.state == "open":
             self._place(reader, other_log=False)
             self._go_on(reader)
+
+    def _new_wish(self, patterns: Sequence[str]) -> Wish | None:
+        if not patterns:
+            return None
+        self._wish_number += 1
+        return Wish(self._wish_number, list(Interests.together(patterns).patterns or (">",)))
 
     def unsubscribe(self, package: str) -> None:
         """End the subscription of a package."""
@@ -381,7 +420,7 @@ class SatelliteCore:
     def catch_up(self, package: str) -> None:
         """Resume a package that fell behind and has room again."""
         reader = self._readers.get(package)
-        if reader is None or reader.state == "current":
+        if reader is None or reader.state == "current" or reader.wish is not None:
             return
         reader.full = False
         if reader.stopping:
@@ -422,6 +461,7 @@ class SatelliteCore:
                 reader.position,
                 None if reader.interests.patterns is None else list(reader.interests.patterns),
                 reader.durable,
+                reader.wish,
             )
             for reader in self._readers.values()
         ]
@@ -462,6 +502,8 @@ class SatelliteCore:
             count: number of its messages.
         """
         self.outbox.put(package, frame, count)
+        if self._sent is not None:
+            self._remember_sent(frame)
         if self.sent is not None:
             self.sent(package, frame, count)
 
@@ -537,6 +579,65 @@ class SatelliteCore:
         skip = max(0, (reader.position or 0) - frame.position + 1)
         reader.position = end
         return [reader], skip
+
+    # ---- last values -----------------------------------------------------------------------------------
+
+    @property
+    def waits_for_values(self) -> bool:
+        """Whether a package waits for last values."""
+        return any(reader.wish is not None for reader in self._readers.values())
+
+    def remember_sent(self, wanted: bool) -> None:
+        """Remember what plugins send from now on, or no longer.
+
+        A package that starts gets the messages of its siblings at once. Last values that are older, or that are
+        these same messages, must not come behind them.
+        """
+        if wanted:
+            self._sent = {} if self._sent is None else self._sent
+        else:
+            self._sent = None
+
+    def _remember_sent(self, frame: plugin_frames.Publish) -> None:
+        assert self._sent is not None
+        number = self.outbox.epoch, self.outbox.last
+        for channel in channels_in(frame.batch) if frame.channels is None else frame.channels:
+            self._sent.pop(channel, None)
+            self._sent[channel] = number
+        while len(self._sent) > MAX_REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+
+    def _snapshot(self, frame: Snapshot) -> None:
+        """Take last values; with the last part the package reads on behind their position."""
+        reader = self._readers.get(frame.package)
+        if reader is None or reader.wish is None or reader.wish.number != frame.number:
+            return  # for an earlier package of this name
+        reader.values += frame.values
+        if not frame.ends:
+            return
+        values = [value for value in reader.values if reader.durable or self._is_last(value, frame.own)]
+        for value in reader.values:  # with another copy of this log, the same messages may come at other positions
+            reader.is_new(value.host_id.partition("@")[0], value.epoch, value.last)
+        reader.values, reader.wish = [], None
+        reader.position = reader.begun = frame.position
+        self.events.append(SnapshotCame(frame.package, values, frame.left_out))
+        self.catch_up(frame.package)
+
+    def _is_last(self, value: SnapshotValue, own: int) -> bool:
+        """Return whether no message that siblings have got from us at once follows a value, or is the same.
+
+        Args:
+            value: as the relay has it.
+            own: number of our last message that the relay had then.
+        """
+        sent = (self._sent or {}).get(value.channel)
+        if sent is None:
+            return True
+        epoch, number = sent
+        if epoch != self.outbox.epoch or number > own:
+            return False
+        is_own = value.host_id.partition("@")[0] == self.host_id.origin and value.epoch == epoch
+        return not (is_own and value.seq <= number)
 
     def _replayed(self, frame: Replay) -> None:
         """End a replay: all requested messages have come, or no more will, as the package fell behind."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from co2.protocol.wire.link_frames import Call, Deliver, Gap, Result, Roster, Welcome
+from co2.protocol.wire.link_frames import Call, Deliver, Gap, Result, Roster, SnapshotValue, Welcome
 
 __all__ = [
     "CallReceived",
@@ -16,6 +16,8 @@ __all__ = [
     "NumbersTaken",
     "ResultReceived",
     "RosterTold",
+    "SnapshotCame",
+    "SnapshotRefused",
     "Welcomed",
 ]
 
@@ -82,6 +84,28 @@ class GapTold:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotCame:
+    """The last values that a package has wished for: it gets them before all that follows.
+
+    Attributes:
+        package: its name.
+        values: oldest first.
+        left_out: number of values that did not fit.
+    """
+
+    package: str
+    values: Sequence[SnapshotValue]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRefused:
+    """The relay is of a version that gives no last values: a package that has wished for some begins without."""
+
+    package: str
+
+
+@dataclass(frozen=True, slots=True)
 class RosterTold:
     """The satellites connected to the relay."""
 
@@ -102,4 +126,16 @@ class ResultReceived:
     result: Result
 
 
-Event = Welcomed | Ended | Held | NumbersTaken | Delivered | GapTold | RosterTold | CallReceived | ResultReceived
+Event = (
+    Welcomed
+    | Ended
+    | Held
+    | NumbersTaken
+    | Delivered
+    | GapTold
+    | SnapshotCame
+    | SnapshotRefused
+    | RosterTold
+    | CallReceived
+    | ResultReceived
+)

@@ -4,7 +4,7 @@ A frame is one binary WebSocket message: MessagePack, an array whose first item 
 opens the link and says Hello, the relay answers Welcome; then both send in any order::
 
     satellite → relay    Hello, Publish, Hold, Interest, Replay, Applied, Call, Result, Goodbye
-    relay → satellite    Welcome, Ack, Hold, Receipt, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
+    relay → satellite    Welcome, Ack, Hold, Receipt, Deliver, Snapshot, Replay, Gap, Roster, Call, Result, Goodbye
 
 A position counts messages: a frame of n messages at position p holds p … p+n-1. Positions begin at
 :data:`FIRST_POSITION`, may jump, and are only valid together with the log id.
@@ -44,8 +44,11 @@ __all__ = [
     "Result",
     "Roster",
     "SatelliteFrame",
+    "Snapshot",
+    "SnapshotValue",
     "Subscription",
     "Welcome",
+    "Wish",
     "decode_relay_frame",
     "decode_satellite_frame",
     "encode_link_frame",
@@ -120,6 +123,18 @@ class _Frame(msgspec.Struct, tag=True, array_like=True):
     """Base of all frames."""
 
 
+class Wish(msgspec.Struct, array_like=True, frozen=True):
+    """The wish of a package for last values, which a :class:`Snapshot` fulfils.
+
+    Attributes:
+        number: a new one for each wish of a package; the relay fulfils each once on a link.
+        channels: patterns of the channels.
+    """
+
+    number: First
+    channels: list[str]
+
+
 class Subscription(msgspec.Struct, array_like=True, frozen=True):
     """A package that reads: from which position, and which channels.
 
@@ -130,12 +145,14 @@ class Subscription(msgspec.Struct, array_like=True, frozen=True):
             or for more than the limits allow (:mod:`co2.protocol.wire.subscription_limits`): then the satellite
             filters.
         durable: receives only messages that are on the relay's disk, and its own satellite's messages too.
+        wish: last values that it waits for, None for none. Meanwhile the satellite makes it receive nothing.
     """
 
     package: Name
     position: Number | None = None
     channels: list[str] | None = None
     durable: bool = False
+    wish: Wish | None = None
 
 
 Subscriptions = Annotated[list[Subscription], msgspec.Meta(max_length=MAX_SUBSCRIPTIONS)]
@@ -258,6 +275,7 @@ class Welcome(_Frame):
         anew: the positions of the Hello are invalid in this log, though its id is the same: the packages begin
             anew.
         name: that the relay has given the satellite; '' from a relay older than names.
+        snapshots: the relay supports :class:`Snapshot`; packages of an older one's satellites do not wait for it.
     """
 
     host_id: str
@@ -269,6 +287,7 @@ class Welcome(_Frame):
     receipt: Receipt | None = None
     anew: bool = False
     name: HostName = ""
+    snapshots: bool = False
 
 
 class Ack(_Frame):
@@ -322,6 +341,60 @@ class Deliver(_Frame):
     crc: Crc
     batch: bytes
     at: Time = 0.0
+
+
+class SnapshotValue(msgspec.Struct, array_like=True, frozen=True):
+    """The last message on a channel.
+
+    Attributes:
+        channel: its channel.
+        position: its position.
+        age: seconds since it reached the relay, by the relay's clock; None if that is unknown.
+        at: time at which it did, seconds since 1970; 0.0 likewise.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection, as the relay saw it.
+        epoch: run of the sender; 0 for a sender without numbers.
+        seq: its number within that run, 0 likewise.
+        last: number of the last message of its frame, 0 likewise.
+        sender: package that sent it.
+        plugin: that sent it.
+        message: encoded.
+    """
+
+    channel: Channel
+    position: Number
+    age: float | None
+    at: Time
+    host_id: Name
+    client_address: tuple[Name, int]
+    epoch: Epoch
+    seq: Number
+    last: Number
+    sender: Name
+    plugin: Name
+    message: bytes
+
+
+class Snapshot(_Frame):
+    """The last values that a package has wished for, or a part of them.
+
+    Attributes:
+        package: that gets them.
+        number: of its wish.
+        position: the values are the last ones up to here; the package reads on behind it.
+        values: in the order of their positions, over all parts.
+        ends: this is the last part.
+        own: number of the last message of the satellite's present run up to ``position``.
+        left_out: number of values that did not fit; in the last part.
+    """
+
+    package: Name
+    number: First
+    position: Number
+    values: list[SnapshotValue]
+    ends: bool
+    own: Number
+    left_out: Number
 
 
 class Replay(_Frame):
@@ -423,7 +496,7 @@ class Goodbye(_Frame):
 
 
 SatelliteFrame = Hello | Publish | Hold | Interest | Replay | Applied | Call | Result | Goodbye
-RelayFrame = Welcome | Ack | Hold | Receipt | Deliver | Replay | Gap | Roster | Call | Result | Goodbye
+RelayFrame = Welcome | Ack | Hold | Receipt | Deliver | Snapshot | Replay | Gap | Roster | Call | Result | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _satellite_decoder = msgspec.msgpack.Decoder(SatelliteFrame)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from co2.protocol.wire.link_frames import Subscription
+from co2.protocol.wire.link_frames import Subscription, Wish
 
 __all__ = ["MAX_PATTERNS_OF_SATELLITE", "MAX_SUBSCRIPTIONS_SIZE", "bounded"]
 
@@ -35,19 +35,30 @@ def bounded(subscriptions: Sequence[Subscription]) -> list[Subscription]:
     fit.
     """
     told = list(subscriptions)
-    patterns = sum(len(sub.channels or ()) for sub in told)
+    patterns = sum(map(_patterns, told))
     size = sum(len(_encode(sub)) for sub in told)
     if patterns <= MAX_PATTERNS_OF_SATELLITE and size <= MAX_SUBSCRIPTIONS_SIZE:
         return told
     for channels_size, at in sorted(_sizes(told), reverse=True):
         if patterns <= MAX_PATTERNS_OF_SATELLITE and size <= MAX_SUBSCRIPTIONS_SIZE:
             break
-        patterns -= len(told[at].channels or ())
+        patterns -= _patterns(told[at])
         size -= channels_size
-        told[at] = msgspec.structs.replace(told[at], channels=None)
+        wish = told[at].wish
+        widened = None if wish is None else Wish(wish.number, [">"])
+        told[at] = msgspec.structs.replace(told[at], channels=None, wish=widened)
     return told
+
+
+def _patterns(sub: Subscription) -> int:
+    return len(sub.channels or ()) + (len(sub.wish.channels) if sub.wish is not None else 0)
 
 
 def _sizes(subscriptions: Sequence[Subscription]) -> list[tuple[int, int]]:
     """Return (bytes of its patterns, index) of each subscription with patterns."""
-    return [(len(_encode(sub.channels)), at) for at, sub in enumerate(subscriptions) if sub.channels]
+    sizes = []
+    for at, sub in enumerate(subscriptions):
+        if _patterns(sub):
+            wished = b"" if sub.wish is None else _encode(sub.wish.channels)
+            sizes.append((len(_encode(sub.channels)) + len(wished), at))
+    return sizes

@@ -6,10 +6,10 @@ the frame's name. Messages travel in batches (``protocol/wire/batch.py``), as th
 byte strings that hosts move and never parse. (Not ``msgspec.Raw``: to find its end the decoder walks over the
 whole value, and a message nested too deep would make its whole frame unreadable.)
 
-Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Gap, Call, Repeat,
-Describe, Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in
-place of one, then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any
-time, and so may Ask and AskHosts, answered by Answered and Hosts.
+Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Snapshot, Gap, Call,
+Repeat, Describe, Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed
+in place of one, then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at
+any time, and so may Ask and AskHosts, answered by Answered and Hosts.
 
 A change of code, from an old child to a new one that has sent Loaded: the old one gets Handover and answers with
 HandedOver, plugin by plugin; each plugin of the new one that should get a value gets Takeover and answers with
@@ -85,6 +85,7 @@ __all__ = [
     "Repeat",
     "Result",
     "Resume",
+    "Snapshot",
     "Start",
     "Stop",
     "Stumbled",
@@ -144,6 +145,10 @@ class Deliver(Frame):
     sender: str = ""
     skip: int = 0
     at: float = 0.0
+
+
+class Snapshot(Deliver):
+    """Last values, before the messages that follow: only for the plugins that ask for them, marked as such."""
 
 
 class Gap(Frame):
@@ -383,6 +388,7 @@ HostFrame = (
     | Make
     | Start
     | Deliver
+    | Snapshot
     | Gap
     | Transit
     | Call

@@ -59,6 +59,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
         relays: whether messages pass it on their way through a relay.
         admits: whether it decides which satellites may join a relay.
         times: whether its messages carry the time at which the relay got them.
+        snapshot: patterns of the channels whose last values it gets first; empty for none.
     """
 
     name: str
@@ -70,6 +71,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     relays: bool = False
     admits: bool = False
     times: bool = False
+    snapshot: list[str] = []
 
 
 class Progress(msgspec.Struct, frozen=True):
