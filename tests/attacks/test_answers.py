@@ -129,7 +129,7 @@ def test_who_answers_notify_too_long_holds_up_nobody_and_goes(relay: HostProcess
     before = process.memory_info().rss
     with hostile(proxy, answer(BEYOND[what])) as host_id, Watch(relay.port) as watch:
         proxy.relay.relay({"host_id": "someone@127.0.0.1:0", "data": 1})
-        gone = f"{host_id} dropped: 3 of its answers were too long"
+        gone = f"({host_id}) dropped: 3 of its answers were too long"
         wait_for(lambda: gone in relay.log(), "it is dropped", 30)
         assert host_id not in [row["host_id"] for row in proxy.relay.get_satellites()]
         grown = process.memory_info().rss - before

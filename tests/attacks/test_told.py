@@ -101,7 +101,7 @@ def test_all_others_are_shown_beside_one_that_tells_nonsense(relay: HostProcess,
         packages = co2("ps", "--plugins", "--relay", relay.url)
         assert "honest" in packages.stdout
         assert packages.returncode == 1
-        assert packages.stderr.startswith("co2: liar@127.0.0.1:9: ")
+        assert packages.stderr.startswith("co2: host-liar: ")
         assert len(packages.stderr.splitlines()) == 1
 
 
@@ -110,20 +110,20 @@ def test_dead_letters_of_others_are_shown_beside_nonsense(relay: HostProcess, le
     with liar(relay, {"co2.plugin.get_dead_letters": letters}):
         done = co2("dead-letters", "--url", relay.url)
         assert done.returncode == 1
-        assert done.stderr.startswith("co2: liar@127.0.0.1:9: ")
+        assert done.stderr.startswith("co2: host-liar: ")
         assert len(done.stderr.splitlines()) == 1
 
 
 def test_no_one_speaks_for_another(relay: HostProcess) -> None:
     answers = {
-        "co2.get_properties": {"plugins": [{**ROW, "host": "honest"}]},
-        "co2.plugin.get_dead_letters": [{**LETTER, "satellite": "honest"}],
+        "co2.get_properties": {"plugins": [{**ROW, "host": "honest", "host_name": "honest"}]},
+        "co2.plugin.get_dead_letters": [{**LETTER, "satellite": "honest", "satellite_name": "honest"}],
     }
     with liar(relay, answers):
         packages = json.loads(co2("ps", "--plugins", "--json", "--relay", relay.url).stdout)
         letters = json.loads(co2("dead-letters", "--json", "--url", relay.url).stdout)
-    assert "honest" not in {row["host"] for row in packages}
-    assert {row["satellite"] for row in letters} == {"liar@127.0.0.1:9"}
+    assert "honest" not in {row[key] for row in packages for key in ("host", "host_name")}
+    assert {(row["satellite"], row["satellite_name"]) for row in letters} == {("liar@127.0.0.1:9", "host-liar")}
 
 
 def test_a_command_to_type_is_one_command_whatever_a_package_is_called(relay: HostProcess) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -101,7 +102,8 @@ class Siege:
         measured.received = sum(sum(satellite.got.values()) for satellite in satellites.all)
         measured.rss_after = process.memory_info().rss
         log = relay.log()
-        measured.links_lost = sum(f"the link of {satellite.name}" in log for satellite in satellites.all)
+        lost = re.findall(r"the link of [a-z0-9-]+ \(([\w-]+)@", log)  # with its name in front
+        measured.links_lost = sum(satellite.name in lost for satellite in satellites.all)
         logs = self._folder / "state" / "logs"
         measured.seconds = time.monotonic() - began
         measured.log_bytes = sum(file.stat().st_size for file in logs.iterdir())

@@ -121,11 +121,11 @@ def test_names_that_are_told_to_nobody_cost_no_link_and_are_told_to_people(tmp_p
     write_plugin(tmp_path / "satellite", "wordy", mod=WORDY)
     with (
         running(tmp_path / "relay", "relay") as relay,
-        running(tmp_path / "satellite", "satellite", "--relay", relay.url) as satellite,
+        running(tmp_path / "satellite", "satellite", "--relay", relay.url, "--name", "stage-pi") as satellite,
     ):
         net = Network(relay, satellite, tmp_path)
         told = "6 names of methods and plugins are not announced to other hosts: a host may have 4096 of each"
-        wait_for(lambda: f"PROBLEM: {satellite.host_id}: {told}" in co2(net, "ps").stdout, "it is told")
+        wait_for(lambda: f"PROBLEM: stage-pi: {told}" in co2(net, "ps").stdout, "it is told")
         [row] = json.loads(co2(net, "ps", "--json").stdout)["satellites"]
         assert row["problems"][0].startswith(told)
         assert told in satellite.log()
@@ -138,10 +138,12 @@ def test_a_package_more_than_can_be_told_is_not_loaded_and_that_is_told(tmp_path
     program = (sys.executable, str(ROOT / "tests/system/satellite_with_few_packages.py"))
     with (
         running(tmp_path / "relay", "relay") as relay,
-        running(tmp_path / "satellite", "satellite", "--relay", relay.url, program=program) as satellite,
+        running(
+            tmp_path / "satellite", "satellite", "--relay", relay.url, "--name", "stage-pi", program=program
+        ) as satellite,
     ):
         net = Network(relay, satellite, tmp_path)
-        told = f"c on {satellite.host_id} is failed: a satellite carries at most "
+        told = "c on stage-pi is failed: a satellite carries at most "
         wait_for(lambda: told in co2(net, "ps").stdout, "it is told")
         assert "start another satellite for it" in satellite.log()
         done = co2(net, "plugin", "load", "c", "--url", satellite.url)

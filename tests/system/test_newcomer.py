@@ -252,7 +252,7 @@ def test_from_a_clone_to_an_own_plugin_on_two_satellites(newcomer: Newcomer, rep
         ps = newcomer.follow(commands)
 
     # On two satellites, and what one of them hears both repeat, for everybody to see.
-    assert len(re.findall(r"^\S+@.*ham\.spam\.X_Spam", ps, re.M)) == 2, ps
+    assert len(re.findall(r"^\S+ +\w+ +co2 .*ham\.spam\.X_Spam", ps, re.M)) == 2, ps
     watching = newcomer.watching
     assert watching is not None
     wait_for(lambda: len(re.findall(r"(\S+) +echo +\"NIH\"", watching.text)) == 2, "both satellites")

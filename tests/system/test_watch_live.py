@@ -24,7 +24,7 @@ def test_live_messages_are_watched_and_fetched(tmp_path: Path) -> None:
     write_plugin(tmp_path / "satellite", "meter", mod=METER)
     with (
         running(tmp_path / "relay", "relay") as relay,
-        running(tmp_path / "satellite", "satellite", "--relay", relay.url) as satellite,
+        running(tmp_path / "satellite", "satellite", "--relay", relay.url, "--name", "stage-pi") as satellite,
         relay.proxy() as proxy,
     ):
         wait_for(lambda: "linked to" in satellite.log(), "it is linked")
@@ -44,7 +44,7 @@ def test_live_messages_are_watched_and_fetched(tmp_path: Path) -> None:
             wait_for(lambda: satellite.call("meter.mod.send", 1) and watch.poll() is not None, "it has seen three")
             out, err = watch.communicate(timeout=30)
         assert (watch.returncode, err) == (0, "")
-        assert all(line.endswith(f" {satellite.host_id} meter.left 0") for line in out.splitlines())
+        assert all(line.endswith(" stage-pi meter.left 0") for line in out.splitlines())
         assert len(out.splitlines()) == 3
         proxy.relay.fetch({**me, "live": True, "max": 1000})
         satellite.call("meter.mod.send", 50)

@@ -155,7 +155,7 @@ def test_a_clock_that_jumps_changes_nothing_about_who_is_away(tmp_path: Path, ju
             stack.enter_context(running(tmp_path / "second", "satellite", "--relay", relay.url))
             wait_for(lambda: len(rows(relay)) == 2 and all(tally in row["methods"] for row in rows(relay)))
         wait_for(lambda: away(relay), "one is away")
-        assert "first@127.0.0.9:9 had tally.tally.tally and is away" in fault(relay, tally).faultString
+        assert "(first@127.0.0.9:9) had tally.tally.tally and is away" in fault(relay, tally).faultString
 
         set_clock(clock, f"{jump:+d}d")
         told = fault(relay, tally)
@@ -192,7 +192,7 @@ def test_a_clock_that_jumps_changes_nothing_about_who_is_away(tmp_path: Path, ju
         assert re.search(r"away since before this relay's start [\d.]+ m?s ago, last seen", page(relay))
         done = co2(Network(relay, relay, tmp_path), "ps")
         assert re.search(
-            r"^first@127\.0\.0\.9:9  away since before the relay's start, "
+            r"^host-first \(first@127\.0\.0\.9:9\)  away since before the relay's start, "
             r"last seen [\d: -]{19} by the clock at that time$",
             done.stdout,
             re.M,
