@@ -37,7 +37,7 @@ OURS = {
             "finished",
         ),
         *("flush", "found", "give_up", "has_sent", "in_own_thread", "initialised", "jobs", "mail", "make"),
-        *("record", "report", "run_jobs", "send", "services", "step", "stumble", "turn"),
+        *("snapshot", "record", "report", "run_jobs", "send", "services", "step", "stumble", "turn"),
     },
     "Clock": {"attach", "make_timers"},
     "HostProcess": {"process", "ready_line"},
