@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,36 @@ def command(relay: HostProcess, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "co2", *args, "--relay", relay.url], capture_output=True, text=True, timeout=60
     )
+
+
+def test_the_json_door_shows_where_things_stand(tmp_path: Path) -> None:
+    sent = [("stage.a", 1), ("stage.b", {"$f": "nan"}), ("house.c", 3), ("stage.a", 4)]
+    with running(tmp_path / "relay", "relay") as relay:
+        began = time.time()
+        body = json.dumps([{"channel": channel, "data": data} for channel, data in sent]).encode()
+        request = urllib.request.Request(f"{relay.url}/api/send", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.load(answer)["count"] == 4
+
+        def asked(query: str) -> dict[str, Any]:
+            with urllib.request.urlopen(f"{relay.url}/api/last{query}", timeout=20) as answer:
+                found: dict[str, Any] = json.load(answer)
+            return found
+
+        found = asked("?channel=stage.%3E")
+        rows = found["values"]
+        assert [(row["channel"], row["message"]["data"]) for row in rows] == [
+            ("stage.a", 4),
+            ("stage.b", {"$f": "nan"}),
+        ]
+        assert found["left_out"] == 0
+        assert all(row["message"]["position"] <= found["position"] for row in rows)
+        assert all(began - 1 <= row["message"]["at"] <= time.time() + 1 for row in rows)
+        assert all(0 <= row["age"] < 60 for row in rows)
+        assert [row["channel"] for row in asked("")["values"]] == ["house.c", "stage.a", "stage.b"]
+        assert [row["channel"] for row in asked("?channel=house.c,stage.b")["values"]] == ["house.c", "stage.b"]
+        for query, said in (("?chanel=x", "chanel"), ("?channel=a..b", "a..b")):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                asked(query)
+            assert refused.value.code == 400
+            assert said in json.load(refused.value)["error"]["text"]

@@ -149,7 +149,14 @@ class RelayHost(RoleHost):
         relay.core.fan_out.last_values.overfull = self._overfull
         self._add_methods()
         lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
-        routes = JsonRoutes(self._messages, self._members, lines, self.routes.long, lambda: str(self.host_id))
+        routes = JsonRoutes(
+            self._messages,
+            self._members,
+            self._values,
+            lines=lines,
+            long=self.routes.long,
+            host_id=lambda: str(self.host_id),
+        )
         self._viewers = LiveViewers(
             self.log,
             relay.reader,

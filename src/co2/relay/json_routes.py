@@ -1,4 +1,4 @@
-"""The routes of the JSON door that only a relay has, or has in its own way: send, hosts, log."""
+"""The routes of the JSON door that only a relay has, or has in its own way: send, hosts, last values, log."""
 
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 from co2.errors import BadParams, PeerError
 from co2.exact_json.messages import SentMessage, message_in
 from co2.exact_json.reader import parts_steps, read_steps
+from co2.exact_json.writer import write
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES
-from co2.relay.log_lines import LogLines, read_query
+from co2.relay.log_lines import LogLines, message_text, read_query
 from co2.relay.member_methods import MemberMethods
 from co2.relay.message_methods import MessageMethods
+from co2.relay.value_methods import ValueMethods
 from co2.server.door.answers import LINES, DoorAnswer, DoorHandler, DoorRequest, json_answer
 from co2.server.door.long_json import LongJson
 
@@ -28,6 +30,7 @@ class JsonRoutes:
     Args:
         messages: takes what is sent.
         members: lists the hosts.
+        values: the last ones of channels.
         lines: of the log.
         long: reads bodies, writes results.
         host_id: returns the relay's.
@@ -37,19 +40,27 @@ class JsonRoutes:
         self,
         messages: MessageMethods,
         members: MemberMethods,
+        values: ValueMethods,
+        *,
         lines: LogLines,
         long: LongJson,
         host_id: Callable[[], str],
     ) -> None:
         self._messages = messages
         self._members = members
+        self._values = values
         self._lines = lines
         self._long = long
         self._host_id = host_id
 
     def handlers(self) -> dict[str, DoorHandler]:
         """Return the handlers by path of the route."""
-        return {"/api/send": self.send, "/api/hosts": self.hosts, "/api/log": self.log}
+        return {
+            "/api/send": self.send,
+            "/api/hosts": self.hosts,
+            "/api/last": self.last,
+            "/api/log": self.log,
+        }
 
     async def send(self, request: DoorRequest) -> DoorAnswer:
         """Send a message, a list of messages, or one in each line; all or, if one is malformed, none of them."""
@@ -75,6 +86,20 @@ class JsonRoutes:
         rows = await self._members.get_satellites([argument], request.caller)
         told = {"relay": self._host_id(), "hosts": rows}
         return DoorAnswer(await self._long.write(told) + b"\n")
+
+    async def last(self, request: DoorRequest) -> DoorAnswer:
+        """Return the last message on each channel, as ``relay.last`` does."""
+        query = dict(request.query)
+        patterns = query.pop("channel", ">").split(",")
+        if query:
+            raise BadParams(f"unknown key {min(query)[:40]!r} in the query; there is channel")
+        found = await self._values.find(patterns, message_text)
+        rows = b",".join(
+            b'{"channel":%b,"age":%b,"message":%b}' % (write(row.channel), write(row.age), row.message)
+            for row in found.values
+        )
+        told = b'{"values":[%b],"position":%d,"left_out":%d}\n' % (rows, found.position, found.left_out)
+        return DoorAnswer(told)
 
     async def log(self, request: DoorRequest) -> DoorAnswer:
         """Stream messages of the log as JSON Lines."""

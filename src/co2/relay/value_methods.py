@@ -1,9 +1,9 @@
 """``relay.last`` and ``relay.forget_last``: the last values of channels, over XML-RPC."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from co2.errors import BadParams, BadRequest, Denied, StorageFull, Unreachable, ValueRefused
 from co2.protocol.relay.core import RelayCore
@@ -19,10 +19,10 @@ from co2.server.rpc.arguments import one_dict, text
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import Written
 
-__all__ = ["LAST_BYTES", "MAX_ASKING", "ValueMethods"]
+__all__ = ["LAST_BYTES", "MAX_ASKING", "LastValue", "LastValues", "ValueMethods"]
 
 LAST_BYTES = 1024 * 1024
-"""Bytes, in XML, after which an answer to relay.last is cut; one value is always returned."""
+"""Bytes, as they are written, after which an answer is cut; one value is always returned."""
 
 FORGET_TIMEOUT = 10.0
 FORGET_LOOK = 0.005
@@ -30,6 +30,34 @@ FORGET_LOOK = 0.005
 
 MAX_ASKING = 64
 """Calls of relay.last that may be under way; one at a time is answered."""
+
+
+class LastValue(NamedTuple):
+    """The last message on a channel.
+
+    Attributes:
+        channel: its name.
+        age: seconds since the message came, None if that is unknown.
+        message: as it is written for the caller.
+    """
+
+    channel: str
+    age: float | None
+    message: bytes
+
+
+class LastValues(NamedTuple):
+    """The answer to a question for last values.
+
+    Attributes:
+        values: by channel.
+        position: up to which they are the last ones.
+        left_out: how many did not fit.
+    """
+
+    values: Sequence[LastValue]
+    position: int
+    left_out: int
 
 
 class ValueMethods:
@@ -72,14 +100,24 @@ class ValueMethods:
         or whose channel was forgotten, is not among them. ``left_out`` says how many did not fit: those sent
         longest ago.
         """
-        patterns = _patterns(one_dict(params) if params else {})
+        found = await self.find(_patterns(one_dict(params) if params else {}), write_plain)
+        rows = [{"channel": row.channel, "age": row.age, "message": Written(row.message)} for row in found.values]
+        return {"values": rows, "position": found.position, "left_out": found.left_out}
+
+    async def find(self, patterns: Sequence[str], write: Callable[[LogMessage], bytes]) -> "LastValues":
+        """Return the last messages on the channels of some patterns, written in some form.
+
+        Raises:
+            BadParams: a pattern is none.
+            Unreachable: too many such calls are under way.
+        """
         if self._asking >= MAX_ASKING:
             raise Unreachable(f"{MAX_ASKING} calls of relay.last are under way; try again")
         self._asking += 1
         try:
             async with self._one_at_a_time:
                 question, found = await self._ask(patterns)
-                return await self._told(question, found)
+                return await self._written(question, found, write)
         finally:
             self._asking -= 1
 
@@ -95,8 +133,10 @@ class ValueMethods:
         fan_out.last_values.learn(found)
         return question, found
 
-    async def _told(self, question: Question, found: Answer) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = []
+    async def _written(
+        self, question: Question, found: Answer, write: Callable[[LogMessage], bytes]
+    ) -> "LastValues":
+        rows: list[LastValue] = []
         left_out = found.left_out
         size = 0
         began = monotonic()
@@ -105,8 +145,10 @@ class ValueMethods:
                 began = await self._turns.pause(began)
             try:
                 entry = value.entry
-                message = LogMessage(value.position, entry.host_id, entry.client_address, value.packed)
-                written = await self._reader.written(message, write_plain)
+                message = LogMessage(
+                    value.position, entry.host_id, entry.client_address, value.packed, entry.plugin, entry.at
+                )
+                written = await self._reader.written(message, write)
             except ValueRefused:
                 left_out += 1
                 continue
@@ -115,9 +157,9 @@ class ValueMethods:
                 left_out += 1
                 continue
             age = None if value.age is None else round(value.age, 3)
-            rows.append({"channel": value.channel, "age": age, "message": Written(written)})
-        rows.sort(key=lambda row: str(row["channel"]))
-        return {"values": rows, "position": question.position, "left_out": left_out}
+            rows.append(LastValue(value.channel, age, written))
+        rows.sort(key=lambda row: row.channel)
+        return LastValues(rows, question.position, left_out)
 
     async def forget_last(self, params: Sequence[Any], caller: Caller) -> int:
         """Forget the last value of a channel, for good: nobody gets it any more. Only from this machine.
