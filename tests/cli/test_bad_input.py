@@ -180,7 +180,7 @@ def test_a_bad_host_id(value: str, run: Run) -> None:
     ("name", "said"),
     [
         ("sysinof", "did you mean 'sysinfo'"),
-        ("no_such", r"there is no package 'no_such' in .*, bundled with co2 \(example, osc,"),
+        ("no_such", r"there is no package 'no_such' in .*, bundled with co2 \(example, map, osc,"),
         ("has-dash", "expected a list of package names"),
         ("../ham", "expected a list of package names"),
         ("relay", "reserved"),

@@ -20,7 +20,7 @@ def test_a_satellite_without_a_relay_says_what_may_help_and_then_that_it_is_link
         with running(tmp_path / "relay", "relay", "--port", port):
             wait_for(lambda: "linked to" in satellite.stderr, "the link is told of, too")
             assert re.search(
-                r"WARNING .*linked to \S+ at \S+ as \S+, after \d+\.\d s without a link", satellite.stderr
+                r"WARNING .*linked to \S+ at \S+ as \S+ \(\S+\), after \d+\.\d s without a link", satellite.stderr
             )
     assert satellite.stderr.count(TAKEN_FROM) == 1
 

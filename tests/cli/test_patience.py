@@ -20,6 +20,7 @@ from tests.harness import running, wait_for
 
 ASKING = {
     "ps": ["ps"],
+    "last": ["last"],
     "send": ["send", '{"data": 1}'],
     "methods": ["methods"],
     "call": ["call", "ping"],

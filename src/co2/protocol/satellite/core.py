@@ -110,6 +110,7 @@ class PackageReader:
         eager: it has room again while it is stopping.
         begun: position where it began in the current log, None while unknown; 0 if it must first be told that the
             log was replaced.
+        placed: it has had a place in a log.
         wish: last values that it waits for, None for none; it is ``behind`` until they have come.
         values: the parts of them that have come.
         seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
@@ -125,6 +126,7 @@ class PackageReader:
     stopping: bool = False
     eager: bool = False
     begun: int | None = None
+    placed: bool = False
     wish: Wish | None = None
     values: list[SnapshotValue] = field(default_factory=list)
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -324,6 +326,10 @@ class SatelliteCore:
 
     def _place(self, reader: PackageReader, other_log: bool) -> None:
         """Set the position of a package in the current log."""
+        if other_log and reader.wish is not None and reader.placed:
+            # Its last values, and all that has come since it waits for them, went with the log.
+            self.events.append(GapTold([reader.package], Gap(reader.package, 0, BEGINNING, "log replaced")))
+        reader.placed = True
         if other_log and reader.position is not None:
             reader.position, reader.begun = BEGINNING, 0
         if reader.position is None:
