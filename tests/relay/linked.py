@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from co2.protocol.wire.link_frames import Gap
 from co2.protocol.wire.plugin_frames.frames import Host
 from co2.relay.links import Links
 from co2.satellite.link import Link
+from co2.server.express.message_clock import MessageClock
 from co2.server.http.limits import Limits
 from co2.server.http.server import HttpServer, bind_socket
 from co2.xmlrpc.registry import Registry
@@ -61,9 +61,10 @@ class Relay:
         return self._links
 
     async def start(self) -> None:
+        self.clock = MessageClock()
         self.core = RelayCore(
             self.log, "relay@127.0.0.1:2003", max_peers=lambda: self.max_links,
-            now=asyncio.get_running_loop().time, wall=time.time,
+            now=asyncio.get_running_loop().time, wall=self.clock,
         )  # fmt: skip
         self._links = Links(self.core, self.log, self, max_links=lambda: self.max_links)
         self.on_committed = self._links.driver.committed

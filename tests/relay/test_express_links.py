@@ -29,7 +29,7 @@ def passed() -> int:
 
 async def warm(relay: Relay, ham: Satellite, *receivers: Satellite) -> None:
     """Send until a message takes the express."""
-    express.use(lambda: RelayForecast(relay.core, relay.links.wires, relay.log.pass_over))
+    express.use(lambda: RelayForecast(relay.core, relay.links.wires, relay.log.pass_over), relay.clock)
     for number in range(1000):
         ham.send(number)
         await until(lambda: all(one.got.get("p", [])[-1:] == [number] for one in receivers))  # noqa: B023
@@ -194,7 +194,7 @@ def test_a_number_that_the_relay_got_and_the_outbox_did_not_is_given_to_nothing_
         ham.send("one")
         await until(lambda: spam.got.get("p") == ["one"])
         await ham.link.flushed()
-        express.use(lambda: forecast)
+        express.use(lambda: forecast, relay.clock)
         body = b"H" + msgspec.msgpack.encode(batch_of("two"))
         theirs.sendall(len(body).to_bytes(4, "big") + body)
         await until(lambda: child.failed)

@@ -484,7 +484,7 @@ def test_what_comes_and_what_leaves_is_foreseen_also_where_several_are_on_their_
         changed = batch_of(*range(7, 7 + count))
         held.filter.asked.popleft()[1](Passed(changed, ("",)))
         core.come_through()
-        assert core.taken(receiver) == [filled(becomes, changed, core._wall())]
+        assert core.taken(receiver) == [filled(becomes, changed, core.wall())]
         becomes = becomes.after(count)
     core.ready.clear()
     assert forecast.next_filtered(stretch) == (held.filter, comes, becomes, receivers)
