@@ -163,14 +163,6 @@ def _log_id_not_changed(_original: Any) -> Any:
     return lambda self, log_id, run, position: False
 
 
-@_bug("only the receipt of the log that was in use last is kept", "a", SatelliteCore, "_keep_receipt")
-def _older_receipts_forgotten(_original: Any) -> Any:
-    def keep(self: Any, receipt: Any) -> None:
-        self.receipts = (receipt,)
-
-    return keep
-
-
 @_bug("a reader goes on in a log that does not know its run", "iacdf", RelayLog, "holds")
 def _unknown_run_accepted(_original: Any) -> Any:
     return lambda self, run, position: True

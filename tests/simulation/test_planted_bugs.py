@@ -13,7 +13,6 @@ FOUND_AT: dict[str, int] = {
     "acknowledged before the commit": 0,
     "durable stream given uncommitted messages": 0,
     "log id not changed": 151,
-    "older receipts forgotten": 0,
     "unknown run accepted": 9,
     "origins belong to nobody": 9,
     "rolled back without a receipt": 9,
