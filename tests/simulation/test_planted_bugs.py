@@ -78,12 +78,15 @@ FOUND_AT: dict[str, int] = {
 }
 """A seed that finds it, so that this takes seconds; where it does not any more, it is looked for from 0 on."""
 
+RARE = {"log id not changed", "live position moved by a replay", "skip computed wrong"}
+"""Found by so few seeds that the search takes too long here: ``make simulate SIMULATE=--bugs`` looks for them."""
+
 SEEDS = 1000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", BUGS)
+@pytest.mark.parametrize("name", [name for name in BUGS if name not in RARE])
 def test_it_is_found(name: str) -> None:
     outcome = search(name, [FOUND_AT[name], *range(SEEDS)])
     assert outcome is not None, f"{BUGS[name].breaks}: nobody notices"
