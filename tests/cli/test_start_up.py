@@ -13,7 +13,12 @@ import pytest
 from tests.harness import HostProcess, running
 
 LIMIT = 0.2
-"""Seconds from the start of Python to the end of a short command."""
+"""Seconds from the start of Python to the end of a short command, on a machine where YARDSTICK takes a third of it
+or less."""
+
+YARDSTICK = "import click, http.client"
+"""The libraries that a short command cannot do without. On a slow machine it may take three times as long as they
+do (two are usual)."""
 
 TRIES = 20
 """Runs of which the best counts: a machine that is busy with other tests is not what is measured."""
@@ -86,21 +91,26 @@ def test_help_imports_even_less(command: str, environ: dict[str, str], tmp_path:
     assert not (HEAVY | {"msgspec"}) & top
 
 
-def best(args: Sequence[str], environ: dict[str, str], folder: Path) -> float:
+@pytest.fixture(scope="module")
+def limit(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> float:
+    folder = tmp_path_factory.mktemp("yardstick")
+    return max(LIMIT, 3 * best([sys.executable, "-c", YARDSTICK], environ, folder, LIMIT / 3))
+
+
+def best(command: Sequence[str], environ: dict[str, str], folder: Path, limit: float) -> float:
     """Give the seconds of the first run within the limit, or of the best of many.
 
     A run counts with the time that passed or with the time of the processor that it used, whichever is less: these
     commands wait for next to nothing, so what is between the two is other programs' share of a busy machine.
     """
     took, passed = [float("inf")], [float("inf")]
-    while len(took) <= TRIES and min(took) > LIMIT:
+    while len(took) <= TRIES and min(took) > limit:
         before, started = children(), time.perf_counter()
-        command = [sys.executable, "-m", "co2", *args]
         done = subprocess.run(command, cwd=folder, capture_output=True, env=environ, timeout=60)
         passed.append(time.perf_counter() - started)
         took.append(min(passed[-1], children() - before))
         assert done.returncode in (0, 5), done.stderr
-    assert min(passed) < 10 * LIMIT, "it waits for something"
+    assert min(passed) < 10 * limit, "it waits for something"
     return min(took)
 
 
@@ -111,10 +121,12 @@ def children() -> float:
 
 
 @pytest.mark.parametrize("command", [*SHORT, "--version", "--help"])
-def test_it_is_done_at_once(command: str, relay: HostProcess, environ: dict[str, str], tmp_path: Path) -> None:
-    assert best(real(relay)[command], environ, tmp_path) <= LIMIT
+def test_it_is_done_at_once(
+    command: str, relay: HostProcess, environ: dict[str, str], tmp_path: Path, limit: float
+) -> None:
+    assert best([sys.executable, "-m", "co2", *real(relay)[command]], environ, tmp_path, limit) <= limit
 
 
 @pytest.mark.parametrize("command", SHORT)
-def test_its_help_is_there_at_once(command: str, environ: dict[str, str], tmp_path: Path) -> None:
-    assert best((command, "--help"), environ, tmp_path) <= LIMIT
+def test_its_help_is_there_at_once(command: str, environ: dict[str, str], tmp_path: Path, limit: float) -> None:
+    assert best([sys.executable, "-m", "co2", command, "--help"], environ, tmp_path, limit) <= limit

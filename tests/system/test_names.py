@@ -155,7 +155,7 @@ def test_watch_shows_who_sent_by_name(net: Network) -> None:
         assert co2(net, "send", '{"channel": "hello", "data": 1}').returncode == 0
         assert process.wait(30) == 0
         out.seek(0)
-        assert re.fullmatch(r"\d\d:\d\d:\d\d send-[a-z0-9-]+ hello 1\n", out.read())
+        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} send-[a-z0-9-]+ hello 1\n", out.read())
 
 
 def test_a_watch_is_a_watcher_with_a_steady_name(net: Network) -> None:
