@@ -37,7 +37,7 @@ FOUND_AT: dict[str, int] = {
     "marks forgotten by age": 18,
     "cursor off by one": 6,
     "dedupe by a window": 1,
-    "epoch ignored": 5,
+    "epoch ignored": 23,
     "seen map ignored": 1,
     "live position moved by a replay": 667,
     "skip computed wrong": 179,
