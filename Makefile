@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 # Where `peers` installs what is missing unasked a test that finds no peer fails rather than skips.
 INSTALLS := command -v apt-get >/dev/null && { [ -n "$$CI" ] || [ "$$(id -u)" -eq 0 ]; }
 BENCH_STAMP := $(VENV)/.bench-installed
+# The version with which the benchmark compares: the last one without times, last values and causes.
+EARLIER ?= 251c894
 # The subpackages without processes, sockets and disks, and the tests of single modules. Almost: a few tests open a local
 # socket, write a file or start Python. What takes seconds is left out.
 QUICK := $(addprefix tests/,protocol config xmlrpc web) \
@@ -107,7 +109,8 @@ lint: venv  ## format, lint, types, import direction
 
 bench: venv peers $(BENCH_STAMP)  ## measure co2 beside its peers and other brokers, write docs/reports/bench.md
 	@PATH="$$PATH:/usr/sbin" bash tools/install-peers.sh redis-server:redis-server mosquitto:mosquitto
-	@$(BIN)/python -m bench
+	@PYTHON="$(PYTHON)" bash tools/make-earlier.sh $(VENV)/earlier $(EARLIER)
+	@CO2_BENCH_EARLIER=$(EARLIER) $(BIN)/python -m bench
 
 clean:  ## remove .venv, caches and compiled modules
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,7 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, disk, fanout, link, memory, peers, roles, roundtrip, runs, start, transit
+from bench import (
+    calls,
+    connections,
+    disk,
+    earlier,
+    fanout,
+    link,
+    memory,
+    peers,
+    roles,
+    roundtrip,
+    runs,
+    start,
+    transit,
+)
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs" / "reports"
@@ -80,6 +94,7 @@ PARTS = {
     ),
     "memory": Part("one receiver is stopped", memory, memory.measure),
     "transit": Part("a relay plugin", transit, transit.measure),
+    "earlier": Part("co2 beside an earlier version of itself", earlier, earlier.measure),
     "disk": Part("bytes written to disk", disk, disk.measure),
     "start": Part("start and memory", start, start.measure, ("rounds",)),
 }
@@ -90,7 +105,7 @@ def main() -> int:
     """Measure what is asked for; return the exit code."""
     wanted, anew, options = arguments()
     place = ELSEWHERE if options else DOCS
-    kept, begun = runs.kept_of(earlier(place)), time.monotonic()
+    kept, begun = runs.kept_of(results_in(place)), time.monotonic()
     parts = [name for name in PARTS if wanted in ("all", "page", name)]
     failed: list[str] = []
     if wanted != "page":
@@ -166,7 +181,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def earlier(place: Path) -> dict[str, Any]:
+def results_in(place: Path) -> dict[str, Any]:
     """Return what is kept of the runs before."""
     file = place / "bench" / "results.json"
     return dict(json.loads(file.read_text())) if file.exists() else {}

@@ -26,10 +26,15 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def python(*args: str, errors: IO[str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run this Python with arguments; end it at the end. What it says on stderr goes to ours, or to a file."""
+def python(
+    *args: str, errors: IO[str] | None = None, interpreter: str = sys.executable
+) -> Iterator[subprocess.Popen[str]]:
+    """Run this Python, or another one, with arguments; end it at the end.
+
+    What it says on stderr goes to ours, or to a file.
+    """
     process = subprocess.Popen(
-        [sys.executable, *args],
+        [interpreter, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -9,6 +9,7 @@ import contextlib
 import json
 import re
 import subprocess
+import sys
 import time
 import urllib.request
 import xmlrpc.client
@@ -123,24 +124,26 @@ class Co2(PairedPeer):
 
     relay_plugin: Sequence[str] = ()
     relay_config = RELAY
+    receiver = "bench_receiver"
+    interpreter = sys.executable
 
     @contextlib.contextmanager
     def fleet(self, senders: int, receivers: int, stamped: bool) -> Iterator[Fleet]:
         with temporary_folder() as folder, contextlib.ExitStack() as stack:
-            relay = stack.enter_context(host(folder, "relay", "relay", self.relay_config, *self.relay_plugin))
+            relay = stack.enter_context(self.host(folder, "relay", "relay", self.relay_config, *self.relay_plugin))
             relay_url = line(relay).split()[-1]
             sending = [
-                stack.enter_context(satellite(folder, f"sender{i}", relay_url, "bench_sender", {"number": i}))
+                stack.enter_context(self.satellite(folder, f"sender{i}", relay_url, "bench_sender", {"number": i}))
                 for i in range(senders)
             ]
             receiving = [
                 stack.enter_context(
-                    satellite(folder, f"receiver{i}", relay_url, "bench_receiver", {"stamped": stamped})
+                    self.satellite(folder, f"receiver{i}", relay_url, self.receiver, {"stamped": stamped})
                 )
                 for i in range(receivers)
             ]
             sending_plugins = [SenderPlugin(line(one).split()[-1]) for one in sending]
-            receiving_plugins = [ReceiverPlugin(line(one).split()[-1]) for one in receiving]
+            receiving_plugins = [ReceiverPlugin(line(one).split()[-1], self.receiver) for one in receiving]
             for sender in sending_plugins:
                 stack.callback(sender.close)
             for receiver in receiving_plugins:
@@ -150,10 +153,10 @@ class Co2(PairedPeer):
     @contextlib.contextmanager
     def pair(self) -> Iterator[Asking]:
         with temporary_folder() as folder, contextlib.ExitStack() as stack:
-            relay = stack.enter_context(host(folder, "relay", "relay", self.relay_config))
+            relay = stack.enter_context(self.host(folder, "relay", "relay", self.relay_config))
             url = line(relay).split()[-1]
             asking, answering = (
-                stack.enter_context(satellite(folder, name, url, package, {}))
+                stack.enter_context(self.satellite(folder, name, url, package, {}))
                 for name, package in (("asking", "bench_pinger"), ("answering", "bench_answerer"))
             )
             line(answering)
@@ -161,6 +164,18 @@ class Co2(PairedPeer):
             stack.callback(pinger.close)
             pinger.trips(0, 0)  # they have met
             yield pinger
+
+    def host(
+        self, folder: str, name: str, role: str, config: str, *arguments: str
+    ) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+        """Start a host with this peer's Python."""
+        return host(folder, name, role, config, *arguments, interpreter=self.interpreter)
+
+    def satellite(
+        self, folder: str, name: str, relay_url: str, package: str, settings: dict[str, Any]
+    ) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+        """Start a satellite with this peer's Python."""
+        return satellite(folder, name, relay_url, package, settings, interpreter=self.interpreter)
 
     def acked(self, seconds: float) -> float:
         with self.fleet(1, 0, stamped=False) as fleet:
@@ -173,6 +188,30 @@ class Co2(PairedPeer):
             rate = (sender.acknowledged() - before) / (time.monotonic() - begun)
             sender.finish()
             return rate
+
+
+class Variant(Co2):
+    """The same with another Python, another receiving plugin or other keys of the relay.
+
+    Args:
+        title: for tables.
+        interpreter: of an environment with the co2 that is meant.
+        receiver: package with the receiving plugin.
+        relay_keys: lines for the relay's table.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        interpreter: str = sys.executable,
+        receiver: str = "bench_receiver",
+        relay_keys: str = "",
+    ) -> None:
+        self.title = title
+        self.interpreter = interpreter
+        self.receiver = receiver
+        self.relay_config = RELAY + relay_keys
 
 
 class Filtered(Co2):
@@ -208,16 +247,25 @@ def roles(
 
 
 def satellite(
-    folder: str, name: str, relay_url: str, package: str, settings: dict[str, Any]
+    folder: str,
+    name: str,
+    relay_url: str,
+    package: str,
+    settings: dict[str, Any],
+    *,
+    interpreter: str = sys.executable,
 ) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
-    """Start a satellite with one of the two packages."""
+    """Start a satellite with one of the packages."""
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
     config = f'[satellite]\nrelay = "{relay_url}"\n\n[plugin.{package}]\n{table}\n'
-    return host(folder, name, "satellite", config, "--plugin-dir", str(PLUGINS), "--plugin", package)
+    given = ("--plugin-dir", str(PLUGINS), "--plugin", package)
+    return host(folder, name, "satellite", config, *given, interpreter=interpreter)
 
 
 @contextlib.contextmanager
-def host(folder: str, name: str, role: str, config: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+def host(
+    folder: str, name: str, role: str, config: str, *arguments: str, interpreter: str = sys.executable
+) -> "Iterator[subprocess.Popen[str]]":
     """Start a host with a state folder of its own; say what it said where that goes wrong."""
     place = Path(folder) / name
     place.mkdir()
@@ -227,7 +275,8 @@ def host(folder: str, name: str, role: str, config: str, *arguments: str) -> "It
     where: Sequence[str] = ("--port", "0", "--state", str(place / "state"), "--config", str(file))
     log = place / "stderr.log"
     try:
-        with log.open("w") as errors, python("-m", "co2", role, *where, *arguments, errors=errors) as process:
+        command = ("-m", "co2", role, *where, *arguments)
+        with log.open("w") as errors, python(*command, errors=errors, interpreter=interpreter) as process:
             yield process
     except (Exception, SystemExit):
         if said := log.read_text()[-1000:].strip():

@@ -13,6 +13,7 @@ from bench import (
     busy,
     chain,
     connections,
+    earlier,
     floor,
     link,
     memory,
@@ -28,8 +29,9 @@ from bench.footprint import children, cpu_seconds
 from bench.goals import Judged, lines
 from bench.peers.base import Peer, Role, Throughput
 from bench.peers.brokers import wait_for
-from bench.peers.co2 import PEER
+from bench.peers.co2 import PEER, Variant
 from bench.peers.trips import Pinger, answer
+from bench.transit import complete
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it reads what processes take from /proc"),
@@ -89,6 +91,41 @@ def test_from_plugin_to_plugin() -> None:
     assert list(found.cost) == list(Role)
     assert all(nanoseconds >= 0 for nanoseconds in found.cost.values())
     assert sum(found.cost.values()) > 10
+
+
+@pytest.mark.parametrize("name", ["with times", "with last values"])
+def test_variants_of_co2_measure_too(name: str) -> None:
+    variant = earlier.variants(sys.executable)[name]
+    found = complete(name, variant.throughput(1, 1, 0.1))
+    assert found.rate > 100
+
+
+def test_another_python_runs_the_earlier_version(tmp_path: Path) -> None:
+    missing = Variant("earlier", interpreter=str(tmp_path / "python"))
+    with pytest.raises(FileNotFoundError, match="python"):
+        missing.throughput(1, 1, 0.1)
+    assert earlier.variants("their python")[earlier.EARLIER].interpreter == "their python"
+
+
+def test_now_and_earlier_are_compared_round_by_round() -> None:
+    before = [{"1 → 1": 100.0, "1 → 4": 100.0, "p50": 10.0, "trip": 10.0}] * 2 + [
+        {"1 → 1": 9.0, "1 → 4": 100.0, "p50": 10.0, "trip": 20.0}
+    ]
+    now = [{"1 → 1": 99.0, "1 → 4": 90.0, "p50": 10.5, "trip": 10.2}] * 2 + [
+        {"1 → 1": 100.0, "1 → 4": 95.0, "p50": 10.5, "trip": 20.0}
+    ]
+    told = [
+        (round(one.value, 3), one.verdict)
+        for one in (Judged(**row) for row in earlier.judged({earlier.EARLIER: before, earlier.NOW: now}))
+    ]
+    assert told == [(0.99, "reached"), (0.9, "FLOOR NOT HELD"), (1.05, "held"), (1.02, "reached")]
+
+
+@pytest.mark.parametrize("commit", ["", "nowhere"])
+def test_without_an_earlier_version_it_says_so(commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(earlier.COMMIT, commit)
+    with pytest.raises(RuntimeError, match="no earlier version in .venv/earlier"):
+        earlier.measure()
 
 
 @pytest.mark.parametrize("load", busy.LOADS)
@@ -328,7 +365,7 @@ def test_a_run_whose_peer_is_missing_ends_with_1_and_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the program but what it measures: those are the figures that are kept, without that peer's."""
-    kept = runs.combined(runs.kept_of(bench.earlier(bench.DOCS)))
+    kept = runs.combined(runs.kept_of(bench.results_in(bench.DOCS)))
     shown = {**kept["link"], "unmeasured": [bench.CLAIMED]}
     shown["goals"] = [one for one in shown["goals"] if "pyzmq" not in one["what"]]
     monkeypatch.setattr(bench, "PARTS", {"link": replace(bench.PARTS["link"], measure=lambda **_: shown)})
@@ -374,7 +411,7 @@ def test_the_last_three_whole_runs_are_kept_and_the_page_has_their_medians() -> 
 
 
 def test_the_first_page_says_what_was_measured() -> None:
-    kept = runs.combined(runs.kept_of(bench.earlier(bench.DOCS)))
+    kept = runs.combined(runs.kept_of(bench.results_in(bench.DOCS)))
     readme = bench.README.read_text()
     assert bench.claim(kept) in readme and bench.with_claim(readme, kept) == readme
     for ratio, words in ((1.375, "1.4 times"), (1.125, "about"), (0.9, "about"), (0.75, "0.75 times")):
