@@ -134,11 +134,12 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "## What times, last values and causes cost",
         "",
         f"The earlier version is co2 at commit `{result['commit']}`, which had none of them, in an environment of "
-        f"its own, with the same plugins. {result['rounds']} rounds of {result['seconds']:g} s in turns, every other "
-        "round in the opposite order; medians, and in brackets the median of the rounds' ratios to the earlier "
-        f"version. One way at {RATE:,} messages/s; there and back without a pause. *co2* is the default: times are "
-        "in the log, and a message that is sent in `receive` carries its cause, so what goes there and back has "
-        "one. *With times*: `times = True` in the receiving class. *With last values*: `snapshot = True` there.",
+        f"its own, with the same plugins. {result['rounds']} rounds of {result['seconds']:g} s in turns, every "
+        "other round in the opposite order; medians, and in brackets the median of the rounds' ratios to the "
+        f"earlier version. One way at {RATE:,} messages/s; there and back without a pause. *co2* is the default: "
+        "times are in the log, and a message that is sent in `receive` carries its cause, so what goes there and "
+        "back has one. *With times*: `times = True` in the receiving class. *With last values*: `snapshot = True` "
+        "there.",
         "",
         "| | " + " | ".join(FIGURES.values()) + " |",
         "|---|" + "---:|" * len(FIGURES),

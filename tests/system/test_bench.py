@@ -124,7 +124,7 @@ def test_now_and_earlier_are_compared_round_by_round() -> None:
 @pytest.mark.parametrize("commit", ["", "nowhere"])
 def test_without_an_earlier_version_it_says_so(commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(earlier.COMMIT, commit)
-    with pytest.raises(RuntimeError, match="no earlier version in .venv/earlier"):
+    with pytest.raises(RuntimeError, match="no earlier version in"):
         earlier.measure()
 
 
