@@ -13,6 +13,7 @@ import pytest
 from co2.relay.log_lines import MAX_READERS
 from tests.attacks.hosts import running
 from tests.attacks.raw import Reply, connected, exchange, ping_within, read_reply, request, send
+from tests.attacks.test_dear import worked
 from tests.harness import HostProcess
 
 MIB = 2**20
@@ -302,3 +303,93 @@ def test_text_that_is_no_utf_8_is_refused(relay: HostProcess) -> None:
         sock = viewer(relay, stack)
         send(sock, frame(b'{"call":"ping\xff","ref":1}'))
         assert b"invalid UTF-8" in sock.recv(65536)
+
+
+FILTERS = {
+    "times before all times": ("/api/log?from=-999999999d&max=1", 200),
+    "positions behind all": (f"/api/log?from={2**63 - 1}&max=1", 200),
+    "positions that are too great": (f"/api/log?from={2**63}", 400),
+    "digits": (f"/api/log?from={'9' * 7_000}", 400),
+    "other digits": ("/api/log?max=%D9%A1", 400),
+    "many patterns": ("/api/log?max=1&channel=" + ",".join("*" * 300), 400),
+    "many patterns of the last values": ("/api/last?channel=" + ",".join("*" * 300), 400),
+    "long patterns": ("/api/log?max=1&channel=" + "a" * 7_000, 400),
+    "many tokens": ("/api/last?channel=" + ",".join([".".join("*" * 128)] * 25), 200),
+    "no tokens": ("/api/log?channel=" + "." * 7_000, 400),
+    "one key many times": ("/api/log?max=1" + "&max=2" * 1_000, 200),  # the first one counts
+    "many keys": ("/api/log?" + "&".join(f"k{n}=1" for n in range(1_000)), 400),
+    "half of a code": ("/api/log?channel=%", 200),
+    "no UTF-8": ("/api/log?channel=%ff", 200),
+    "zeros": ("/api/log?channel=%00&max=1", 200),
+    "paths": ("/api/last?channel=..%2F..%2Fetc%2Fpasswd", 400),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_hostile_filters_are_answered_quickly(relay: HostProcess, name: str) -> None:
+    query, status = FILTERS[name]
+    began = time.monotonic()
+    reply = exchange(relay.port, get(query, "Connection: close"))
+    assert reply is not None
+    assert reply.status == status, reply.body[:200]
+    assert b"Traceback" not in reply.body
+    if status != 200:
+        assert len(reply.body) < 500
+    assert time.monotonic() - began < 2
+
+
+LIKE_EVERY_CHANNEL = [".".join(["a"] * 126 + ["*", f"{number:x}"[-1]]) for number in range(255)] + ["the.end"]
+"""As many patterns as there may be, each of which has to be compared token by token up to its end, but one."""
+
+
+def test_filters_that_are_alike_up_to_their_ends_cost_little(relay: HostProcess) -> None:
+    """Each viewer took half a millisecond for each message on a new channel: seconds for some hundred messages."""
+    with contextlib.ExitStack() as stack:
+        viewers = [viewer(relay, stack) for _ in range(16)]
+        for sock in viewers:
+            send(sock, frame(json.dumps({"want": {"channels": LIKE_EVERY_CHANNEL}, "ref": 1}).encode()))
+            assert b'"ref":1' in sock.recv(65536)
+        before = worked(relay)
+        for number in range(8):
+            channels = [".".join(["a"] * 126 + [f"{number}{n:02}"[-2:], "z"]) for n in range(64)]
+            sent = [{"channel": channel, "data": 1} for channel in channels]
+            reply = exchange(relay.port, post("/api/send", json.dumps(sent).encode()))
+            assert reply is not None
+            assert reply.status == 200
+            ping_within(relay.port, 2)
+        reply = exchange(relay.port, post("/api/send", b'{"channel":"the.end","data":1}'))
+        for sock in viewers:  # it comes behind all others
+            assert b'"the.end"' in sock.recv(65536)
+        assert worked(relay) - before < 1.5
+
+
+@pytest.mark.may_grow(112, "what viewers have not read: 8 MiB; live messages that wait: 4; the log's end")
+def test_viewers_that_want_all_and_read_nothing_hold_up_nobody(relay: HostProcess) -> None:
+    stop = threading.Event()
+    live = frame(b'{"send":{"channel":"flood","live":true,"data":"' + b"x" * 50_000 + b'"}}')
+    stored = frame(b'{"send":[' + b",".join([b'{"channel":"flood","data":"%b"}' % (b"x" * 900)] * 40) + b"]}")
+
+    def flood(data: bytes) -> None:
+        with contextlib.ExitStack() as stack, contextlib.suppress(ConnectionError, TimeoutError):
+            sock = viewer(relay, stack)
+            sock.settimeout(2)
+            while not stop.is_set():
+                sock.sendall(data)
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(28):
+            send(viewer(relay, stack), frame(b'{"want":{"channels":null}}'))
+        threads = [threading.Thread(target=flood, args=(data,)) for data in (live, stored) * 2]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(20):
+                ping_within(relay.port, 2)
+                time.sleep(0.05)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+        reply = exchange(relay.port, get("/api/status"))
+        assert reply is not None
+        assert reply.status == 200

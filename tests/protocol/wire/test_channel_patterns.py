@@ -1,6 +1,10 @@
 """Patterns over channels."""
 
+import tracemalloc
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from co2.errors import BadRequest
 from co2.protocol.wire import channel_patterns
@@ -63,6 +67,43 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert some.wants_one(f"a.{number}")
         assert not some.wants_one(f"b.{number}")
     assert len(some._known) <= 10
+
+
+def test_what_is_remembered_of_long_sets_is_bounded_too() -> None:
+    some = Interests(["a.*"])
+    tracemalloc.start()
+    try:
+        for number in range(5_000):
+            assert not some.wants(
+                tuple(f"{number}.{place}.".ljust(MAX_CHANNEL, "x") for place in range(MAX_CHANNELS))
+            )
+        assert tracemalloc.get_traced_memory()[0] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def selects(pattern: list[str], tokens: list[str]) -> bool:
+    """Compare token by token, as the glossary says it."""
+    if pattern[-1] == ">":
+        return len(tokens) >= len(pattern) and selects([*pattern[:-1], "*"], tokens[: len(pattern)])
+    return len(tokens) == len(pattern) and all(
+        wanted in ("*", token) for wanted, token in zip(pattern, tokens, strict=True)
+    )
+
+
+tokens = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=5)
+
+
+@given(
+    st.lists(st.tuples(tokens, st.booleans()), min_size=1, max_size=6), st.lists(tokens, min_size=1, max_size=8)
+)
+def test_many_patterns_select_what_one_of_them_selects(
+    patterns: list[tuple[list[str], bool]], channels: list[list[str]]
+) -> None:
+    all_ = [[*start, ">"] if is_open else start for start, is_open in patterns]
+    some = Interests([".".join(pattern) for pattern in all_])
+    for channel in channels:
+        assert some.wants_one(".".join(channel)) == any(selects(pattern, channel) for pattern in all_)
 
 
 @pytest.mark.parametrize("pattern", ["", "a..b", ".", "a.", ">.a", "x" * (MAX_CHANNEL + 1), "ä" * 129])

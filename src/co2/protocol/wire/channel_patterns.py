@@ -4,7 +4,7 @@
 ``stage``. A message without a channel has the channel ``''``, which only "everything" matches.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from co2.errors import BadRequest, ValueRefused
 from co2.protocol.wire.plugin_frames.frames import MAX_CHANNELS
@@ -19,6 +19,11 @@ MAX_PATTERNS = 256
 
 _REMEMBERED = 4096
 """Sets of channels whose result is cached."""
+
+_REMEMBERED_SIZE = 512 * 1024
+"""The same in characters, with :data:`_OF_EACH` more for each channel: each reader of the log has such a cache."""
+
+_OF_EACH = 64
 
 
 def check_pattern(pattern: str) -> None:
@@ -73,8 +78,9 @@ class Interests:
                 raise BadRequest(f"more than {MAX_PATTERNS} channel patterns")
             for pattern in self.patterns:
                 check_pattern(pattern)
-        self._tokens = [pattern.split(".") for pattern in self.patterns or ()]
+        self._patterns: _Patterns | None = None
         self._known: dict[tuple[str, ...], bool] = {}
+        self._known_size = 0
 
     @classmethod
     def together(cls, patterns: Collection[str]) -> "Interests":
@@ -103,25 +109,66 @@ class Interests:
             return True
         known = self._known.get(channels)
         if known is None:
-            known = any(self._matches(channel) for channel in channels)
-            if len(self._known) >= _REMEMBERED:
+            if self._patterns is None:
+                self._patterns = _Patterns(self.patterns)
+            known = any(map(self._patterns.match, channels))
+            size = sum(map(len, channels)) + _OF_EACH * len(channels)
+            if len(self._known) >= _REMEMBERED or self._known_size + size > _REMEMBERED_SIZE:
                 self._known.clear()
+                self._known_size = 0
             self._known[channels] = known
+            self._known_size += size
         return known
 
     def wants_one(self, channel: str) -> bool:
         """Return whether a message on this channel is wanted."""
         return self.wants((channel,))
 
-    def _matches(self, channel: str) -> bool:
-        tokens = channel.split(".") if channel else []
-        return any(_match(pattern, tokens) for pattern in self._tokens)
 
+class _Patterns:
+    """Patterns that are compared with a channel all at once, token by token.
 
-def _match(pattern: list[str], tokens: list[str]) -> bool:
-    if pattern[-1] == ">":
-        if len(tokens) < len(pattern):
+    Each is a bit. A client may choose patterns of which each, by itself, takes as many comparisons as a channel
+    has tokens: hundreds of them would take milliseconds for each new channel.
+
+    Args:
+        patterns: valid ones.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._ends: dict[int, int] = {}  # by number of tokens: the patterns that have so many, and no > at the end
+        self._tokens: list[dict[str, int]] = []  # by place: the patterns that have this token there
+        self._stars: list[int] = []  # by place: those with * there
+        self._tails: list[int] = []  # by place: those with > there
+        for number, pattern in enumerate(patterns):
+            bit = 1 << number
+            tokens = pattern.split(".")
+            while len(self._tokens) < len(tokens):
+                self._tokens.append({})
+                self._stars.append(0)
+                self._tails.append(0)
+            if tokens[-1] == ">":
+                self._tails[len(tokens) - 1] |= bit
+                tokens.pop()
+            else:
+                self._ends[len(tokens)] = self._ends.get(len(tokens), 0) | bit
+            for place, wanted in enumerate(tokens):
+                if wanted == "*":
+                    self._stars[place] |= bit
+                else:
+                    row = self._tokens[place]
+                    row[wanted] = row.get(wanted, 0) | bit
+
+    def match(self, channel: str) -> bool:
+        """Return whether one of them selects a channel."""
+        if not channel:
             return False
-    elif len(tokens) != len(pattern):
-        return False
-    return all(wanted in ("*", ">", token) for wanted, token in zip(pattern, tokens, strict=False))
+        left = -1  # all
+        tokens = channel.split(".")
+        for token, row, stars, tails in zip(tokens, self._tokens, self._stars, self._tails, strict=False):
+            if left & tails:
+                return True
+            left &= row.get(token, 0) | stars
+            if not left:
+                return False
+        return bool(left & self._ends.get(len(tokens), 0))
