@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import pty
 import re
@@ -54,7 +55,11 @@ def test_the_set_up_takes_nothing_without_a_hash() -> None:
     installs = {}
     for file in (ROOT / "Makefile", *(ROOT / "tools").glob("*.sh")):
         text = file.read_text().replace("\\\n", " ")
-        assert not re.search(r"\bnpm\b.* (install|i|ci|add|exec)\b|\b(npx|uvx|pipx)\b", text), file
+        assert not re.search(r"\bnpm\b.* (i|ci|add|exec)\b|\b(npx|uvx|pipx)\b", text), file
+        for line in re.findall(r"^(?! *#).*\bnpm\b.* install\b.*$", text, re.MULTILINE):
+            # Into a folder of its own, of which nothing is used before the hash of all of it has been compared.
+            assert (file.name, "--ignore-scripts" in line) == ("install-clients.sh", True), line
+            assert re.search(r'--prefix "\$red" "\$pin"', line), line
         # As a command: the name alone is that of a package, a peer of the tests.
         assert not re.search(r"\b(curl|wget) +[-'\"$]|\b(curl|wget) +\w+:", text), file
         for line in re.findall(r"^(?! *#).*\bpip\b.* install\b.*$", text, re.MULTILINE):
@@ -73,12 +78,33 @@ def node(tmp_path: Path, stubs: dict[str, str]) -> dict[str, str]:
     found = base64.b64encode(hashlib.sha512((tmp_path / "ham.tgz").read_bytes()).digest()).decode()
     for folder in ("tools", "requirements", "tests/interop"):
         (tmp_path / folder).mkdir(parents=True)
-    shutil.copy(ROOT / "tools" / "install-clients.sh", tmp_path / "tools")
+    for name in ("install-clients.sh", "npm_tree.py"):
+        shutil.copy(ROOT / "tools" / name, tmp_path / "tools")
+    tree = base64.b64encode(hashlib.sha512(b"eggs@2.0.0 sha512-b\nham@1.2.3 sha512-a\n").digest()).decode()
+    (tmp_path / "requirements" / "node-red.txt").write_text(f"# All.\nham@1.2.3 2026-11-01 sha512-{tree}\n")
+    (tmp_path / "installed").write_text(
+        json.dumps(
+            {
+                "packages": {
+                    "node_modules/ham": {"version": "1.2.3", "integrity": "sha512-a"},
+                    "node_modules/ham/node_modules/eggs": {"version": "2.0.0", "integrity": "sha512-b"},
+                    "node_modules/ham/node_modules/in-ham": {"version": "3.0.0", "inBundle": True},
+                }
+            }
+        )
+    )
     (tmp_path / "requirements" / "node.txt").write_text(f"# One.\nham@1.2.3 sha512-{found}\n")
     for name, code in {
         "dpkg-query": "printf 'install ok installed'",
         "node": "",
-        "npm": f'[ "$1" = pack ] && cp {tmp_path}/ham.tgz "$5/ham-1.2.3.tgz" && echo "$6" >> {tmp_path}/got',
+        "npm": f"""
+            case "$1" in
+            pack) cp {tmp_path}/ham.tgz "$5/ham-1.2.3.tgz" && echo "$6" >> {tmp_path}/got ;;
+            install)
+                while [ "$1" != --prefix ]; do shift; done
+                mkdir "$2/node_modules" && cp {tmp_path}/installed "$2/node_modules/.package-lock.json"
+                echo "all of $3" >> {tmp_path}/got ;;
+            esac""",
     }.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{code}\n")
         (tmp_path / name).chmod(0o755)
@@ -99,7 +125,10 @@ def test_what_npm_brings_is_unpacked_where_it_has_the_hash_that_is_pinned(
         assert (done.returncode, done.stderr) == (0, "")
     place = tmp_path / "tests" / "interop" / ".node"
     assert (place / "node_modules" / "ham" / "index.js").read_text() == "exports.ham = 1\n"
-    assert (tmp_path / "got").read_text() == "ham@1.2.3\n", "what is there is not asked for again"
+    assert (tmp_path / "got").read_text() == "ham@1.2.3\nall of ham@1.2.3\n", (
+        "what is there is not asked for again"
+    )
+    assert (tmp_path / "tests" / "interop" / ".node-red" / "node_modules").is_dir()
     pins = tmp_path / "requirements" / "node.txt"
     pins.write_text(pins.read_text().replace("One", "The same"))
     assert clients(tmp_path, node).returncode == 0
@@ -117,12 +146,26 @@ def test_what_npm_brings_under_a_pinned_name_and_is_something_else_is_not_instal
     assert not (tmp_path / "tests" / "interop" / ".node").exists()
 
 
+def test_node_red_is_not_installed_if_one_of_its_packages_is_something_else(
+    tmp_path: Path, node: dict[str, str]
+) -> None:
+    installed = tmp_path / "installed"
+    installed.write_text(installed.read_text().replace("sha512-b", "sha512-c"))
+    done = clients(tmp_path, node)
+    assert done.returncode == 0, "the other tests run"
+    assert "do not have the hash that requirements/node-red.txt pins: found sha512-" in done.stderr
+    assert not (tmp_path / "tests" / "interop" / ".node-red").exists()
+
+
 def test_all_that_comes_from_npm_is_pinned_with_a_hash() -> None:
     lines = (REQUIREMENTS / "node.txt").read_text().splitlines()
     found = [line for line in lines if not line.startswith("#")]
     assert any(line.startswith("xmlrpc@") for line in found)
     for line in found:
         assert re.fullmatch(r"[a-z]+@\d+\.\d+\.\d+ sha512-[A-Za-z0-9+/]{86}==", line), line
+    red = [line for line in (REQUIREMENTS / "node-red.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(red) == 1
+    assert re.fullmatch(r"node-red@\d+\.\d+\.\d+ \d{4}-\d\d-\d\d sha512-[A-Za-z0-9+/]{86}==", red[0])
 
 
 @pytest.fixture

@@ -48,3 +48,20 @@ print(base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).
   rm -rf "$place"
   mv "$new" "$place"
 fi
+pins=requirements/node-red.txt
+place=tests/interop/.node-red
+if command -v npm >/dev/null && ! cmp -s "$pins" "$place/pins"; then
+  red=$(mktemp -d)
+  trap 'rm -rf "${new:-}" "$red"' EXIT
+  read -r pin day hash < <(grep -v '^#' "$pins")
+  echo "installing Node-RED for the tests: 120 MB …"
+  npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund --no-package-lock --no-update-notifier \
+    --before="$day" --prefix "$red" "$pin" </dev/null >/dev/null ||
+    { echo "Node-RED is not tested: npm cannot get $pin" >&2; exit 0; }
+  found=$("${PYTHON:-python3}" tools/npm_tree.py "$red")
+  [ "$found" = "$hash" ] ||
+    { echo "Node-RED is not tested: the packages of $pin do not have the hash that $pins pins: found $found. Nothing is installed" >&2; exit 0; }
+  cp "$pins" "$red/pins"
+  rm -rf "$place"
+  mv "$red" "$place"
+fi
