@@ -337,3 +337,61 @@ def test_the_newest_are_kept_if_there_are_too_many_at_the_start(log: Log, monkey
     again.add({"channel": "new", "data": 1})
     assert "c40" not in again.data()
     assert len(again.values) == 10
+
+
+def test_if_all_is_full_at_the_start_the_source_with_most_gives_way(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_VALUES", 20)
+    for n in range(3):
+        log.add({"channel": f"fader{n}", "data": n}, ip="10.0.0.1")
+    log.add({"channel": "c49", "data": "older"}, ip="10.0.0.2")
+    log.add({"channel": "c30", "data": "older"}, ip="10.0.0.2")
+    for n in range(30, 50):
+        log.add({"channel": f"c{n}", "data": n}, ip="10.0.0.66")
+    again = restarted(log)
+    for head in heads(again, again.last + 1):
+        again.values.restore([head])
+    again.values.end_restore()
+    assert again.data() == {f"fader{n}": n for n in range(3)} | {f"c{n}": n for n in range(33, 50)}
+    assert again.values.dropped == 3
+
+
+def test_what_is_dropped_at_the_start_has_no_older_last_value(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_OF_SOURCE", 10)
+    log.add({"channel": "c0", "data": "not its last"}, ip="10.0.0.2")
+    for n in range(11):
+        log.add({"channel": f"c{n}", "data": n})
+    again = restarted(log)
+    again.values.restore(heads(again, again.last + 1))
+    again.values.end_restore()
+    assert again.data() == log.data() == {f"c{n}": n for n in range(1, 11)}
+
+
+def test_forgotten_while_others_give_way(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_VALUES", 4)
+    log.add({"channel": "a", "data": 1}, ip="10.0.0.1")
+    for n in range(4):
+        log.add({"channel": f"c{n}", "data": n})
+    again = restarted(log)
+    first, *rest = heads(again, again.last + 1)[::-1]
+    again.values.restore(rest[::-1])
+    again.values.forget("c0")
+    again.values.forget("c1")
+    again.values.restore([first])
+    again.values.end_restore()
+    assert again.data() == {"a": 1, "c2": 2, "c3": 3}
+
+
+def test_sources_come_and_go(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_VALUES", 50)
+    monkeypatch.setattr(module, "FOLD_AT", 0)
+    for n in range(200):
+        log.add({"channel": f"c{n % 90}", "data": n}, ip=f"10.0.{n % 7}.{n % 3}")
+        log.values.forget(f"c{n % 11}")
+        assert len(log.values) <= 50
+    for n in range(90):
+        log.values.forget(f"c{n}")
+    assert len(log.values) == 0
+    log.add({"channel": "a", "data": 1})
+    assert log.data() == {"a": 1}

@@ -170,7 +170,9 @@ class LastValues:
         self._unread_bytes = 0
         self._told: set[str] = set()
         self._older: dict[str, tuple[int, str]] = {}
-        self._older_of: dict[str, int] = {}
+        self._older_of: dict[str, list[str]] = {}
+        self._older_sizes = _Sizes()
+        self._older_dropped: set[str] = set()
         self._older_unread: list[tuple[int, int, str]] = []
 
     def __len__(self) -> int:
@@ -286,20 +288,44 @@ class LastValues:
 
     def restore(self, heads: Iterable[Head]) -> None:
         """Take in heads of older entries, each older than the one before."""
-        older, of_source, forgotten = self._older, self._older_of, self._forgotten()
+        older, forgotten = self._older, self._forgotten()
         for head in heads:
             if head.channels is None:
                 self._older_unread.append((head.position, head.size, head.ip))
                 continue
             for channel in head.channels:
-                if not channel or channel in older or head.position <= forgotten.get(channel, 0):
+                if not channel or channel in older or channel in self._older_dropped:
+                    continue
+                if head.position <= forgotten.get(channel, 0):
                     continue
                 source = source_of(head.ip)
-                if of_source.get(source, 0) < MAX_OF_SOURCE and len(older) < MAX_VALUES:
+                if self._make_room(source):
                     older[channel] = head.position, head.ip
-                    of_source[source] = of_source.get(source, 0) + 1
+                    self._older_of.setdefault(source, []).append(channel)
+                    self._older_sizes.change(source, 1)
                 else:
-                    self.dropped += 1
+                    self._drop_older(channel)
+
+    def _make_room(self, source: str) -> bool:
+        """Return whether there is room for a channel of a source; one of the source with the most may give way."""
+        sizes = self._older_sizes
+        if sizes.of(source) >= MAX_OF_SOURCE:
+            return False
+        if len(self._older) < MAX_VALUES:
+            return True
+        largest = sizes.largest()
+        if sizes.of(largest) <= sizes.of(source):
+            return False
+        gives_way = self._older_of[largest].pop()  # the one that it used longest ago
+        sizes.change(largest, -1)
+        if self._older.pop(gives_way, None) is not None:  # else it was forgotten meanwhile
+            self._drop_older(gives_way)
+        return True
+
+    def _drop_older(self, channel: str) -> None:
+        self.dropped += 1
+        if len(self._older_dropped) < 2 * MAX_VALUES:  # more than ever give way to others, see _make_room
+            self._older_dropped.add(channel)  # an older message on it is not its last value, whoever sent it
 
     def end_restore(self) -> None:
         """End it: from here on the index is complete."""
@@ -313,15 +339,49 @@ class LastValues:
         for row in (*reversed(self._older_unread), *unread):
             self._add_unread(*row)
         self._older, self._older_of, self._older_unread = {}, {}, []
+        self._older_sizes, self._older_dropped = _Sizes(), set()
         self.complete = True
+
+
+class _Sizes:
+    """How many channels each source has, and which source has the most: found without a look at all of them."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._with: dict[int, dict[str, None]] = {}
+        self._most = 0
+
+    def change(self, source: str, by: int) -> None:
+        """Note that a source has one channel more, 1, or fewer, -1."""
+        before = self._sizes.pop(source, 0)
+        after = before + by
+        if before:
+            del self._with[before][source]
+            if not self._with[before]:
+                del self._with[before]
+        if after:
+            self._sizes[source] = after
+            self._with.setdefault(after, {})[source] = None
+        self._most = max(self._most, after)
+        if self._most and self._most not in self._with:
+            self._most -= 1  # the source that had the most has one fewer, or none any more
+
+    def of(self, source: str) -> int:
+        """Return how many channels a source has."""
+        return self._sizes.get(source, 0)
+
+    def largest(self) -> str:
+        """Return the source with the most channels; there must be one."""
+        return next(iter(self._with[self._most]))
 
 
 class _Index:
     """Positions by channel; the channels of each source in the order in which they were used last."""
 
     def __init__(self) -> None:
-        self._owners: dict[str, dict[str, int]] = {}
+        self._owners: dict[str, str] = {}
         self._sources: dict[str, dict[str, int]] = {}
+        self._sizes = _Sizes()
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -335,38 +395,32 @@ class _Index:
     def put(self, source: str, channel: str, position: int) -> bool:
         """Set the position of a channel, unless it has a higher one; return whether its source has one more."""
         owner = self._owners.get(channel)
-        its = self._sources.get(source)
         if owner is not None:
-            if owner[channel] >= position:
+            its = self._sources[owner]
+            if its[channel] >= position:
                 return False
-            del owner[channel]
-            if owner is its:
+            if owner == source:
+                del its[channel]
                 its[channel] = position
                 return False
-        if its is None:
-            its = self._add(source)
-        its[channel] = position
-        self._owners[channel] = its
+            self.remove(channel)
+        self._sources.setdefault(source, {})[channel] = position
+        self._sizes.change(source, 1)
+        self._owners[channel] = source
         return True
-
-    def _add(self, source: str) -> dict[str, int]:
-        if len(self._sources) > len(self._owners) + MAX_TOLD:
-            self._sources = {one: its for one, its in self._sources.items() if its}
-        self._sources[source] = {}
-        return self._sources[source]
 
     def position(self, channel: str) -> int:
         """Return the position of a channel, 0 for none."""
         owner = self._owners.get(channel)
-        return 0 if owner is None else owner[channel]
+        return 0 if owner is None else self._sources[owner][channel]
 
     def count(self, source: str) -> int:
         """Return how many channels a source has."""
-        return len(self._sources[source])
+        return self._sizes.of(source)
 
     def largest(self) -> str:
         """Return the source with the most channels."""
-        return max(self._sources, key=lambda source: len(self._sources[source]))
+        return self._sizes.largest()
 
     def drop_oldest(self, source: str) -> None:
         """Remove the channel of a source that was used longest ago."""
@@ -375,8 +429,13 @@ class _Index:
     def remove(self, channel: str) -> None:
         """Remove a channel, if it is present."""
         owner = self._owners.pop(channel, None)
-        if owner is not None:
-            del owner[channel]
+        if owner is None:
+            return
+        its = self._sources[owner]
+        del its[channel]
+        if not its:
+            del self._sources[owner]
+        self._sizes.change(owner, -1)
 
     def copy(self) -> dict[str, int]:
         """Return all positions."""
@@ -387,9 +446,7 @@ class _Index:
 
     def of(self, channels: Iterable[str]) -> dict[str, int]:
         """Return the positions of some channels."""
-        return {
-            channel: owner[channel] for channel in channels if (owner := self._owners.get(channel)) is not None
-        }
+        return {channel: self.position(channel) for channel in channels if channel in self._owners}
 
 
 # ---- answers -----------------------------------------------------------------------------------------------
