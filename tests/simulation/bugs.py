@@ -185,6 +185,14 @@ def _rolled_back_without_a_receipt(_original: Any) -> Any:
     return rolled_back
 
 
+@_bug("only the last log's receipt is kept: an older copy is not seen", "acf", SatelliteCore, "_keep_receipt")
+def _older_receipts_forgotten(_original: Any) -> Any:
+    def broken(self: Any, receipt: Receipt) -> None:
+        self.receipts = (receipt,)
+
+    return broken
+
+
 @_bug("any receipt is taken for one of the relay's", "i", ReceiptKey, "is_true")
 def _receipts_not_checked(_original: Any) -> Any:
     return lambda self, origin, receipt: True

@@ -13,6 +13,7 @@ FOUND_AT: dict[str, int] = {
     "acknowledged before the commit": 0,
     "durable stream given uncommitted messages": 1,
     "log id not changed": 218,
+    "older receipts forgotten": 412,
     "unknown run accepted": 9,
     "origins belong to nobody": 9,
     "rolled back without a receipt": 9,
