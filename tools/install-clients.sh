@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby ruby-xmlrpc php-cli php-xmlrpc
-  libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc tcl tcl-xmlrpc curl chromium)
+  libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc tcl tcl-xmlrpc curl openssl chromium)
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
   missing=()
   for package in "${packages[@]}"; do

@@ -70,17 +70,18 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def page_at(folder: Path, url: str, html: str) -> AsyncIterator[Page]:
+async def page_at(folder: Path, url: str, html: str, *flags: str) -> AsyncIterator[Page]:
     """Open a page of a host, with another content.
 
     Args:
         folder: for the browser's files.
         url: of the page.
         html: its content.
+        flags: further ones of the browser.
     """
     assert CHROMIUM
     process = await asyncio.create_subprocess_exec(
-        *(CHROMIUM, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"),
+        *(CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "HOME": str(folder)},

@@ -1,13 +1,15 @@
 """co2-live.js under Node and in Chromium, and what docs/how-to/json.md shows of it."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,77 @@ def test_a_web_page_of_another_site_gets_nothing(relay: HostProcess, tmp_path: P
 
     with running(tmp_path / "other", "relay") as other:
         asyncio.run(test(other))
+
+
+async def pass_on(
+    from_client: asyncio.StreamReader,
+    to_client: asyncio.StreamWriter,
+    port: int,
+    writers: list[asyncio.StreamWriter],
+) -> None:
+    """Connect a client with a port of this machine, as a proxy does that only decrypts."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    from_host, to_host = await asyncio.open_connection("127.0.0.1", port)
+    writers += [to_client, to_host]
+    await asyncio.gather(copy(from_client, to_host), copy(from_host, to_client))
+
+
+@contextlib.asynccontextmanager
+async def https(folder: Path, name: str, port: int) -> AsyncIterator[int]:
+    """A proxy with https in front of a port of this machine; the port of the proxy."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {key} -out {certificate}"
+    )
+    done = await asyncio.to_thread(subprocess.run, command.split(), capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda reader, writer: pass_on(reader, writer, port, writers), "127.0.0.1", 0, ssl=context
+    )
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await server.wait_closed()
+
+
+@has_chromium
+@needs(shutil.which("openssl"), "no openssl here: tools/install-clients.sh")
+def test_a_web_page_over_https_behind_a_proxy(tmp_path: Path) -> None:
+    name = "stage.example"
+
+    async def test(relay: HostProcess) -> None:
+        flags = (f"--host-resolver-rules=MAP {name} 127.0.0.1", "--ignore-certificate-errors")
+        async with (
+            https(tmp_path, name, relay.port) as port,
+            page_at(tmp_path, f"https://{name}:{port}/", block("html", "Co2Live"), *flags) as page,
+        ):
+            await page.run(
+                "import('/static/co2-live.js').then(({ Co2Live }) => { window.seen = [];"
+                " window.other = new Co2Live(); other.on('stage.>', (message) => seen.push(message.data));"
+                " return other.call('ping') })"
+            )
+            await page.run("fader.focus(); fader.value = 0.25; fader.dispatchEvent(new Event('input')); 1")
+            await page.until("seen.includes(0.25)")
+            posted = await page.run(
+                "fetch('/api/call/ping', { method: 'POST', headers: { 'Content-Type': 'application/json' } })"
+                ".then((answer) => answer.json())"
+            )
+            assert posted == {"result": True}
+
+    (tmp_path / "relay").mkdir()
+    (tmp_path / "relay" / "co2.toml").write_text(f'[relay]\nallowed_hosts = ["{name}"]\n')
+    with running(tmp_path / "relay", "relay") as relay:
+        asyncio.run(test(relay))

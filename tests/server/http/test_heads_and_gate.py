@@ -173,6 +173,37 @@ def test_what_a_name_is_worth_depends_on_the_interface() -> None:
     assert not gate.admit(page + b"stage.example", over_loopback=False).proxied
 
 
+def test_a_page_over_https_is_ours_under_an_allowed_name_only() -> None:
+    """A proxy in front makes https of http: the browser's Origin says so, and the Host does not."""
+    gate = Gate((), ("stage.example",), LIMITS)
+
+    def asked(host: bytes, origin: bytes) -> str:
+        head = HEAD.replace(b"127.0.0.1", host) + b"\r\nOrigin: " + origin
+        try:
+            for over_loopback in (False, True):
+                assert gate.admit(head, over_loopback=over_loopback).proxied is over_loopback
+        except Refused as refused:
+            assert refused.status == 403
+            return refused.why
+        return ""
+
+    for host in (b"stage.example", b"Stage.Example:8443", b"stage.example:443"):
+        assert asked(host, b"https://" + host.lower()) == ""
+        assert asked(host, b"http://" + host) == ""
+    for host, origin in (
+        (b"stage.example", b"https://stage.example:8443"),
+        (b"stage.example:8443", b"https://stage.example"),
+        (b"stage.example", b"https://evil.example"),
+        (b"stage.example", b"https://stage.example.evil"),
+        (b"stage.example", b"https://stage.example/"),
+        (b"stage.example", b"ftp://stage.example"),
+        (b"stage.example", b"stage.example"),
+        (b"stage.example", b"null"),
+    ):
+        assert asked(host, origin) == "cross-origin request", origin
+    assert "allowed_hosts" in asked(b"127.0.0.1", b"https://127.0.0.1")
+
+
 def test_what_is_refused_is_not_remembered() -> None:
     gate = Gate((), ("other",), LIMITS)
     for _ in range(2):

@@ -187,7 +187,7 @@ class Gate:
 
     def _admit(self, head: RequestHead, over_loopback: bool) -> Request:
         name = self._check_host(head)
-        self._check_origin(head)
+        self._check_origin(head, name)
         route = self._routes.find(head.path)
         if route is not None:
             if head.method != route.method:
@@ -238,10 +238,15 @@ class Gate:
             ("over loopback, pages are served only as localhost or 127.0.0.1; add other names to allowed_hosts"),
         )
 
-    def _check_origin(self, head: RequestHead) -> None:
+    def _check_origin(self, head: RequestHead, name: str) -> None:
         origin = head.headers.get("origin")
-        if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
-            raise Refused(403, "cross-origin request")
+        if origin is not None:
+            scheme, _, host = origin.lower().partition("://")
+            if scheme not in ("http", "https") or host != head.headers["host"].lower():
+                raise Refused(403, "cross-origin request")
+            # This server speaks http only: the page came from a proxy, and whoever runs the host names it.
+            if scheme == "https" and name not in self._allowed:
+                raise Refused(403, "cross-origin request: for pages over https add the name to allowed_hosts")
         site = head.headers.get("sec-fetch-site", "none")
         if origin is None and head.method == "POST" and path_pattern(head.path) in self._buttons:
             raise Refused(403, "missing Origin header: a form is accepted only from a page of this host")
