@@ -54,12 +54,17 @@ def test_the_row_of_a_satellite_has_what_its_link_got_and_that_of_a_client_what_
     )
 
     async def rows(*, here: bool = False) -> Sequence[SatelliteRow]:
-        host: Any = SimpleNamespace(turns=AnswerTurns(asyncio.get_running_loop()))
+        host: Any = SimpleNamespace(turns=AnswerTurns(asyncio.get_running_loop()), host_id="us@10.0.0.1:2003")
         return await RelayView(host, relay, "10.0.0.1").satellites(here=here)
 
     assert [row.through_relay for row in asyncio.run(rows(here=True))] == ["/satellites/spam/", ""]
+    linked.name = "foyer-pi"
+    here = asyncio.run(rows(here=True))
+    assert [row.through_relay for row in here] == ["/satellites/foyer-pi/", ""]
+    assert [row.reach for row in here] == ["--host foyer-pi", ""]
     of_link, of_client = asyncio.run(rows())
     assert (of_link.through_relay, of_client.through_relay) == ("", "")
+    assert (of_link.reach, of_client.reach) == ("", "")
     assert (of_link.host_id, of_link.kind, of_link.port) == (str(peer.host_id), "co2", peer.host_id.port)
     assert (of_link.sent, of_link.lag, of_link.age, of_link.silence) == (3, 0, 60.0, 0.0)
     assert (of_client.host_id, of_client.kind, of_client.port) == ("eggs@10.0.0.9:2010", "watcher", 0)

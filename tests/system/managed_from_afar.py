@@ -75,7 +75,7 @@ def scenario(folder: Path, there: OtherNetwork) -> dict[str, Any]:
     write_plugin(at, "ham", spam=HAM.format(1, 1))
     with running(folder / "relay", "relay", "--bind", "0.0.0.0") as relay:
         url = f"http://{HERE}:{relay.port}"
-        with running(at, "satellite", "--relay", url, program=there.co2) as satellite:
+        with running(at, "satellite", "--relay", url, "--name", "foyer-pi", program=there.co2) as satellite:
             wait_for(lambda: "linked to" in satellite.log(), "it is linked")
             seen["host"] = name = satellite.host_id.partition("@")[0]
             seen["its port answers"] = answers(satellite.port)

@@ -51,7 +51,8 @@ def test_it_is_reloaded_and_its_log_and_dead_letters_are_read(tmp_path: Path) ->
         **dict.fromkeys(("list", "packages", "log", "letters", "pressed"), 200),
         **{"forged": 403, "unknown": 404},
     }
-    assert f'<a href="/satellites/{host}/">' in shown["list"]
+    assert '<a href="/satellites/foyer-pi/">' in shown["list"]
+    assert '<a href="/satellites/foyer-pi/log?package=ham">' in shown["packages"]
     assert "Takes no eggs." in shown["packages"]
     assert "load 2" in shown["packages"]
     assert "this is code 2" in shown["log"]
@@ -59,7 +60,7 @@ def test_it_is_reloaded_and_its_log_and_dead_letters_are_read(tmp_path: Path) ->
     assert "It runs the code that is in its folder: load 3" in shown["pressed"]
     assert seen["page there"]["out"].startswith("403 only from the relay's own machine")
     assert "On the relay's machine this page has one." in seen["list there"]["out"]
-    assert f"/satellites/{host}/" not in seen["list there"]["out"]
+    assert "/satellites/foyer-pi/" not in seen["list there"]["out"]
 
     assert re.search(rf"asks [a-z0-9-]+ \({host}@10\.77\.0\.2", seen["relay's log"])
     assert "reload package 'ham'" in seen["relay's log"]

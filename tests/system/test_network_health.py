@@ -63,14 +63,14 @@ def test_what_is_wrong_with_a_satellite_is_on_the_relay_s_first_page(tmp_path: P
         assert co2(network, "send", '{"data": 1}').returncode == 0
         write_plugin(folder, "old", mod="1 / 0")
         assert co2(network, "plugin", "reload", "old", "--url", satellite.url).returncode == 1
-        host, url = "stage-pi", satellite.url
+        host, reach = "stage-pi", f"--host stage-pi --relay {relay.url}"
         expected = (
             f"broken failed on {host} mod.py:1: ",
-            f"on that machine: co2 plugin reload broken --url {url}",
+            f"on this machine: co2 plugin reload broken {reach}",
             f"picky 1 dead letter on {host}",
-            f"on that machine: co2 dead-letters --package picky --url {url}",
+            f"on this machine: co2 dead-letters --package picky {reach}",
             f"old new code refused on {host}",
-            f"on that machine: co2 plugin reload old --url {url}",
+            f"on this machine: co2 plugin reload old {reach}",
         )
         wait_for(lambda: all(one in said(page(relay.url)) for one in expected), "all is told")
         wait_for(lambda: f"dies restarting on {host}" in said(page(relay.url)), "restarting is told")
@@ -87,9 +87,9 @@ def test_what_is_wrong_with_a_satellite_is_on_the_relay_s_first_page(tmp_path: P
         (folder / "live").touch()
         for name in ("broken", "old", "picky", "dies"):
             write_plugin(folder, name, mod=DIES if name == "dies" else RECORDER)
-            done = co2(network, "plugin", "reload", name, "--url", url)
+            done = co2(network, "plugin", "reload", name, *reach.split())
             assert done.returncode == 0, done.stderr
-        co2(network, "dead-letters", "--drop-up-to", "9", "--url", url)
+        co2(network, "dead-letters", "--drop-up-to", "9", *reach.split())
         wait_for(lambda: "rouble" not in said(page(relay.url)), "nothing is told any more")
 
 

@@ -295,6 +295,18 @@ def test_a_command_to_type_is_one_command_whatever_a_package_is_called(state, le
     assert "p; touch x\\u202e #" in shlex.split(told.command)
 
 
+def test_a_command_is_for_the_viewers_machine_where_the_relay_passes_it_on():
+    row = dataclasses.replace(fakes.relay().satellite_rows[0], reach="--host foyer-pi")
+    packages = [
+        Health("ham", "failed", 1, 0.0, 0, False, "E", 1.0),
+        Health("eggs", "failed", 0, 0.0, 0, False, "E", 1.0),
+    ]
+    ham, eggs = network_trouble([dataclasses.replace(row, packages=packages)])
+    assert (ham.command, ham.is_here) == ("co2 plugin reload ham --host foyer-pi", True)
+    # The relay makes nobody load what is not loaded.
+    assert (eggs.command, eggs.is_here) == ("co2 plugin load eggs --url http://127.0.0.1:2004", False)
+
+
 def test_all_is_well_where_nothing_is_in_trouble():
     view = fakes.relay()
     view.satellite_rows = [dataclasses.replace(row, packages=None) for row in view.satellite_rows]

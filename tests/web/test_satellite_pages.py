@@ -30,6 +30,7 @@ from tests.web.fakes import EVIL
 from tests.web.test_pages import Answer, Tags
 
 NAME = "8f3a61c29b04d7e5"
+ORIGIN = "77aa61c29b04d7e5"
 BASE = f"/satellites/{NAME}"
 EVIL_NAME = EVIL[:64]
 PAGES = [f"{BASE}/", f"{BASE}/log?package=ham", f"{BASE}/letters?package=ham"]
@@ -49,6 +50,7 @@ class FakeFar:
     endless: bool = False
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     go_on: asyncio.Event | None = None
+    view: fakes.FakeView = field(default_factory=fakes.relay)
 
     async def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -58,7 +60,10 @@ class FakeFar:
             raise self.error
 
     def host_id(self, host: str) -> str:
-        return f"{host}@10.0.0.7:2004"
+        return f"{ORIGIN if host == NAME else host}@10.0.0.7:2004"
+
+    def name(self, host: str) -> str:
+        return NAME if host == ORIGIN else host
 
     async def packages(self, host: str, after: str, asker: str) -> PackageList:
         await self._ask("packages", host, after, asker)
@@ -90,7 +95,7 @@ def ask(far: FakeFar, *paths: str, method: str = "GET", **headers: str) -> list[
     """Ask a real server for these paths, one after the other; {port} in a header is its port."""
 
     async def run() -> list[Answer]:
-        view = fakes.relay()
+        view = far.view
         renderer = Renderer(view)
         server = HttpServer(
             registry=Registry(),
@@ -138,7 +143,7 @@ def test_pages_show_what_the_satellite_says() -> None:
     )
     packages, log, letters = ask(far, *PAGES)
     assert [answer.status for answer in (packages, log, letters)] == [200, 200, 200]
-    assert f"{NAME}@10.0.0.7:2004" in packages.text
+    assert f"{ORIGIN}@10.0.0.7:2004" in packages.text
     assert f'action="{BASE}/reload?package=ham"' in packages.text
     assert f'href="{BASE}/log?package=ham"' in packages.text
     assert "ham.spam: second\nmore" in log.text
@@ -149,6 +154,29 @@ def test_pages_show_what_the_satellite_says() -> None:
     for answer in (packages, log, letters):
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_links_and_commands_have_the_name_whatever_the_address_was() -> None:
+    error = (
+        "plugin package ham is parked: it died. Fix it, then: co2 plugin reload ham --url http://127.0.0.1:2004"
+    )
+    report = PackageReport(name="ham", state="parked", load=2, last_error=error, last_error_age=1.0)
+    far = FakeFar(reports=[report], letters=[letter()])
+    reach = f"--host {NAME} --relay http://127.0.0.1:2013"
+    far.view.host_id = "9c01d7e5aa613f20@192.168.1.10:2013"
+    pages = [Tags(one.text) for one in ask(far, *(page.replace(BASE, f"/satellites/{ORIGIN}") for page in PAGES))]
+    for page in pages:
+        links = [attrs.get("href", attrs.get("action", "")) for _, attrs in page.found]
+        assert [link for link in links if link.startswith("/satellites/")]
+        assert all(link.startswith(f"{BASE}/") for link in links if link.startswith("/satellites/")), links
+        assert NAME in page.said
+        assert f"{ORIGIN}@10.0.0.7:2004" in page.said
+    packages, log, letters = (" ".join(page.said.split()) for page in pages)
+    assert "is parked: it died Fix it, then press the button" in packages
+    assert f"co2 plugin reload ham {reach} on this machine" in packages
+    assert "--url" not in packages
+    assert f"co2 plugin logs ham {reach} --follow" in log
+    assert f"co2 dead-letters --package ham {reach} on this machine" in letters
 
 
 def test_nothing_that_a_satellite_says_is_markup() -> None:

@@ -75,6 +75,15 @@ class SatelliteControl:
         """
         return str(linked_member(self._members, self._away, self._names, host).host_id)
 
+    def name(self, host: str) -> str:
+        """Return the name of the linked satellite that a person names; its origin if it has none.
+
+        Raises:
+            PeerError: see :func:`~co2.relay.host_lookup.linked_member`.
+        """
+        member = linked_member(self._members, self._away, self._names, host)
+        return member.name or member.host_id.origin
+
     async def packages(self, host: str, after: str, asker: str) -> PackageList:
         """Return the status of a satellite's packages, by name, as many as fit.
 

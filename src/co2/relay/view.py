@@ -7,6 +7,7 @@ from co2.relay.relay import RelayRole
 from co2.relay.satellite_page import satellite_page
 from co2.server.admin.views import http_numbers, package_problem
 from co2.server.host import RoleHost, RoleView
+from co2.web.text import reach
 from co2.web.view import AwayRow, Numbers, Readiness, SatelliteRow
 
 __all__ = ["RelayView"]
@@ -49,6 +50,7 @@ class RelayView(RoleView):
                 continue  # it has left since the first row
             now = relay.now()
             page, no_page = self._page_of(member, here=here)
+            called = (member.name or member.host_id.origin) if here and member.peer is not None else ""
             yield SatelliteRow(
                 name=member.name,
                 host_id=str(member.host_id),
@@ -65,7 +67,8 @@ class RelayView(RoleView):
                 last_error=member.last_error,
                 page=page,
                 no_page=no_page,
-                through_relay=f"/satellites/{member.host_id.origin}/" if here and member.peer is not None else "",
+                through_relay=f"/satellites/{called}/" if called else "",
+                reach=reach(called, self.host_id) if called else "",
                 packages=member.health(now),
             )
 

@@ -109,6 +109,7 @@ class Renderer:
             "version": view.version,
             "path": request.path,
             "here": request.is_local,
+            "reach": functools.partial(text.reach, relay_host_id=view.host_id),
             "now": text.moment(time.time()),
             **values,
         }

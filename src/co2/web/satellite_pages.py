@@ -154,11 +154,12 @@ async def _last_lines(far: FarSatellites, host: str, package: str, asker: str) -
 
 
 def _common(far: FarSatellites, host: str) -> dict[str, Any]:
-    return {"base": _base(host), "name": host, "satellite": far.host_id(host)}
+    name = far.name(host)
+    return {"base": _base(name), "name": name, "satellite": far.host_id(host)}
 
 
 def _base(host: str) -> str:
-    return f"/satellites/{host}"  # the path of the request has been checked
+    return f"/satellites/{host}"  # of the path of a request, or the relay's name: both have been checked
 
 
 def _to(host: str, rest: str) -> PageAnswer:

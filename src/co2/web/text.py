@@ -21,6 +21,7 @@ __all__ = [
     "moment",
     "paragraphs",
     "rate",
+    "reach",
     "shorten",
     "size",
     "words",
@@ -31,6 +32,9 @@ MAX_TEXT = 4000
 
 MAX_BRIEF = 300
 """Characters of an error that everybody on the network may read."""
+
+_DEFAULT_PORT = "2003"
+"""That of a relay, at which commands look for it."""
 
 _FOLDERS = re.compile(r"""(?<![\w/:.])/(?:[^/\s:'",]+/)+|(?<!\w)[A-Za-z]:\\(?:[^\\\s:'",]+\\)*""")
 
@@ -152,6 +156,18 @@ def as_text(value: Any) -> str:
 def in_shell(name: str) -> str:
     """Return a name for a command that a person pastes into a shell: somebody else chose it."""
     return shlex.quote(escape_unseen(name))
+
+
+def reach(name: str, relay_host_id: str) -> str:
+    """Return the options with which a command at the relay's machine reaches a satellite.
+
+    Args:
+        name: of the satellite, or its origin.
+        relay_host_id: of the relay.
+    """
+    port = relay_host_id.rpartition(":")[2]
+    at = "" if port == _DEFAULT_PORT else f" --relay http://127.0.0.1:{port}"
+    return f"--host {in_shell(name)}{at}"
 
 
 def rate(number: float) -> str:

@@ -25,6 +25,7 @@ _TONES = {
     "failed": "bad",
     "unreachable": "bad",
 }
+_LOAD = "co2 plugin load"
 _ORDER = ("failed", "parked", "restarting", "starting", "running")
 
 
@@ -40,7 +41,8 @@ class Trouble:
         tone: ``bad``, or ``wait`` for trouble that goes away by itself.
         what: in a few words each.
         error: the last one of the package, '' for none.
-        command: to type next on that machine.
+        command: to type next.
+        is_here: whether on the relay's machine, where the viewer is; otherwise on that of the satellite.
     """
 
     package: str
@@ -51,6 +53,7 @@ class Trouble:
     what: Sequence[str]
     error: str
     command: str
+    is_here: bool
 
 
 def network_trouble(rows: Iterable[SatelliteRow]) -> list[Trouble]:
@@ -121,6 +124,9 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
             # An error repaired since is not shown beside the current trouble.
             shown = error if health.state in (*DOES_NOTHING, "restarting") or health.refused else ""
             what = [word.removeprefix(health.name).lstrip(": ") for word in words]
+            command = _command(health)
+            # No code is loaded through the relay that its owner has not loaded.
+            is_here = bool(row.reach) and not command.startswith(_LOAD)
             yield Trouble(
                 health.name,
                 row.host_id,
@@ -129,7 +135,8 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
                 _tone(health),
                 what,
                 shown or error,
-                f"{_command(health)} --url {url}",
+                f"{command} {row.reach if is_here else f'--url {url}'}",
+                is_here,
             )
 
 
@@ -140,7 +147,7 @@ def _tone(health: Health) -> str:
 def _command(health: Health) -> str:
     name = in_shell(health.name)
     if health.state in DOES_NOTHING:
-        return f"co2 plugin {'reload' if health.load else 'load'} {name}"
+        return f"co2 plugin reload {name}" if health.load else f"{_LOAD} {name}"
     if health.refused:
         return f"co2 plugin reload {name}"
     if health.dead_letters and not health.hangs:

@@ -78,6 +78,7 @@ class SatelliteRow:
         page: URL of its own page for this viewer, '' for none.
         no_page: why there is none, '' where nobody would expect one.
         through_relay: path of its pages on the relay, '' for a viewer who is not at the relay's machine.
+        reach: options with which a command at the relay's machine reaches it; '' for another viewer.
         packages: health of its plugin packages; None if it does not report it.
     """
 
@@ -96,6 +97,7 @@ class SatelliteRow:
     page: str = ""
     no_page: str = ""
     through_relay: str = ""
+    reach: str = ""
     packages: Sequence[Health] | None = None
     name: str = ""
 
@@ -219,12 +221,15 @@ class HostView(Protocol):
 class FarSatellites(Protocol):
     """A relay's access to its satellites for their pages; ``host`` is a satellite as a person names it.
 
-    All but :meth:`host_id` ask the satellite, which may be hostile: answers are checked for their form, but their
-    texts are whatever it likes. ``asker`` is who asks, for the logs. Every method raises PeerError.
+    All but :meth:`host_id` and :meth:`name` ask the satellite, which may be hostile: answers are checked for their
+    form, but their texts are whatever it likes. ``asker`` is who asks, for the logs. Each method raises PeerError.
     """
 
     def host_id(self, host: str) -> str:
         """Return its host_id."""
+
+    def name(self, host: str) -> str:
+        """Return its name; its origin if it has none."""
 
     async def packages(self, host: str, after: str, asker: str) -> PackageList:
         """Return the status of its packages behind a name, as many as fit."""
