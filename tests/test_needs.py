@@ -64,7 +64,8 @@ def test_what_only_root_can_do_skips_for_everybody_else(
 def ended(folder: Path, tests: str, variables: dict[str, str], *first: str) -> str:
     """Run tests; return what pytest said."""
     (folder / "test_ham.py").write_text(tests)
-    clean = {name: value for name, value in os.environ.items() if name not in ("CI", "CO2_TEST_STRICT")}
+    ours = ("CI", "CO2_TEST_STRICT", "PYTEST_ADDOPTS")
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
     paths = os.pathsep.join([str(folder), str(ROOT), clean.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "pytest", "-q", *first, "-p", "tests.conftest", "-p", "no:cacheprovider"]
     return subprocess.run(

@@ -47,8 +47,9 @@ class Demo:
         def search() -> re.Match[str] | None:
             return next((m for row in self.lines if (m := re.search(pattern, row))), None)
 
-        match = wait_for(search, f"{pattern!r} in {self.lines}", 40)
-        assert match
+        wait_for(lambda: search() or self.process.poll() is not None, f"a line that matches {pattern!r}", 40)
+        match = search()
+        assert match, "".join(self.lines)
         return match
 
     def ended(self) -> int:

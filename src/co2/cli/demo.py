@@ -118,10 +118,7 @@ def _seconds(text: str) -> float:
 def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
     """Start the relay and the satellites; return the UDP port that gets OSC."""
     print("demo: starting a relay and three satellites …", flush=True)
-    # If a relay of the user has the default port, the demo is a separate network on another port.
-    relay = _Host(base, "relay", "relay", "--port", str(RELAY_PORT if _is_free(RELAY_PORT) else 0))
-    hosts.append(relay)
-    relay.wait_ready()
+    relay = _start_relay(base, hosts)
     # With the default port, each satellite after the first would log that the port is taken.
     satellite = ("satellite", "--port", "0", "--relay", relay.url, "--plugin")
     hosts.append(_Host(base, "readings", *satellite, "sysinfo"))
@@ -132,6 +129,24 @@ def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
     host, in_port = _start_osc_in(base, satellite)
     hosts.insert(2, host)
     return in_port
+
+
+def _start_relay(base: Path, hosts: list[_Host]) -> _Host:
+    # If a relay of the user has the default port, the demo is a separate network on another port.
+    ports = (RELAY_PORT, 0) if _is_free(RELAY_PORT) else (0,)
+    for attempt, port in enumerate(ports):
+        relay = _Host(base, "relay", "relay", "--port", str(port), again=attempt)
+        hosts.append(relay)
+        try:
+            relay.wait_ready()
+        except SystemExit:
+            if port == 0 or _is_free(RELAY_PORT):
+                raise  # not because another program has taken the port meanwhile
+            hosts.remove(relay)
+            relay.end()
+        else:
+            break
+    return relay
 
 
 def _start_osc_in(base: Path, satellite: tuple[str, ...]) -> tuple[_Host, int]:
