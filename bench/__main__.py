@@ -123,7 +123,7 @@ def main() -> int:
         run["whole"] = not failed and not any(run[name].get("unmeasured") for name in parts if name in run)
     write(kept, place)
     print()
-    results = runs.combined(kept)
+    results = runs.combined(kept) if kept["runs"] or kept["apart"] else {}
     held = [PARTS[name].module.verdict(results[name]) for name in parts if name in results]
     print(
         f"written: {(place / 'bench.md').relative_to(ROOT)}, after {(time.monotonic() - begun) / 60:.0f} minutes"
@@ -192,6 +192,8 @@ def write(kept: Mapping[str, Any], place: Path) -> None:
     folder = place / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
+    if not kept["runs"] and not kept["apart"]:
+        return  # the first part of all has failed
     results = runs.combined(dict(kept))
     for name, part in PARTS.items():
         if name in results:

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bench import start
 from bench.chart import bars
 from bench.goals import Judged, lines, tell
 from bench.medians import medians
@@ -40,11 +41,20 @@ FIGURES = {
     "1 → 1": "1 → 1, messages/s",
     "1 → 4": "1 → 4, messages/s",
     "p50": "one way, p50, µs",
+    "p99": "p99, µs",
     "trip": "there and back, p50, µs",
+    "ready": "satellite ready, ms",
+    "memory": "satellite, MB",
 }
-"""In the order of the table."""
+"""In the order of the table; start and memory only of the two versions as they are."""
 
 RATES = ("1 → 1", "1 → 4")
+
+UNEVEN = ("p99", "ready", "memory")
+"""Figures without a floor: p99 of a second is uneven, and start and memory have their own bounds in ``start``."""
+
+ALIKE = 0.1
+"""Share by which these may be worse."""
 
 
 def variants(earlier: str) -> dict[str, Co2]:
@@ -79,9 +89,9 @@ def measure(seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Any]:
     for round_number in range(rounds):
         order = [*all_] if round_number % 2 == 0 else [*reversed(all_)]
         by_name: dict[str, dict[str, float]] = {name: {} for name in all_}
-        for figure, step in steps(seconds):
+        for step in steps(seconds):
             for name in order:
-                by_name[name][figure] = step(name, all_[name])
+                by_name[name] |= step(name, all_[name])
         for name, one in by_name.items():
             found[name].append(one)
         told = "  ".join(f"{name} {'/'.join(f'{v:,.0f}' for v in one.values())}" for name, one in by_name.items())
@@ -96,12 +106,24 @@ def measure(seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Any]:
     }
 
 
-def steps(seconds: float) -> Iterator[tuple[str, Callable[[str, Co2], float]]]:
-    """Return what is measured, by figure."""
-    yield "1 → 1", lambda name, peer: complete(name, peer.throughput(1, 1, seconds)).rate
-    yield "1 → 4", lambda name, peer: complete(name, peer.throughput(1, 4, seconds)).rate
-    yield "p50", lambda name, peer: complete(name, peer.latency(RATE, seconds)).p50
-    yield "trip", lambda _, peer: trip(peer)
+def steps(seconds: float) -> Iterator[Callable[[str, Co2], dict[str, float]]]:
+    """Return what is measured; each step gives some of the figures."""
+
+    def one_way(name: str, peer: Co2) -> dict[str, float]:
+        found = complete(name, peer.latency(RATE, seconds))
+        return {"p50": found.p50, "p99": found.p99}
+
+    def starts(name: str, peer: Co2) -> dict[str, float]:
+        if name not in (EARLIER, NOW):
+            return {}
+        found = start.once(peer.interpreter)
+        return {"ready": found["satellite, s"] * 1000, "memory": found["satellite, MB"]}
+
+    yield lambda name, peer: {"1 → 1": complete(name, peer.throughput(1, 1, seconds)).rate}
+    yield lambda name, peer: {"1 → 4": complete(name, peer.throughput(1, 4, seconds)).rate}
+    yield one_way
+    yield lambda name, peer: {"trip": trip(peer)}
+    yield starts
 
 
 def trip(peer: Co2) -> float:
@@ -125,7 +147,10 @@ def judged(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Iterator[dict[
         low = figure not in RATES
         sign = 1 if low else -1
         what = f"{FIGURES[figure]}, beside the earlier version"
-        yield Judged(what, ratio, 1 + sign * WITHIN, 1 + sign * FLOOR, low, "×").row()
+        if figure in UNEVEN:
+            yield Judged(what, ratio, 1 + ALIKE, None, low, "×").row()
+        else:
+            yield Judged(what, ratio, 1 + sign * WITHIN, 1 + sign * FLOOR, low, "×").row()
 
 
 def section(result: Mapping[str, Any]) -> list[str]:
@@ -147,8 +172,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
     for name, row in result["rows"].items():
         beside = result["ratios"].get(name, {})
         cells = [
-            f"{value:,.0f}" + (f" ({beside[figure]:.3f} ×)" if figure in beside else "")
-            for figure, value in row.items()
+            (f"{row[figure]:,.0f}" if figure in row else "")
+            + (f" ({beside[figure]:.3f} ×)" if figure in beside else "")
+            for figure in FIGURES
         ]
         found.append(f"| {name} | " + " | ".join(cells) + " |")
     return [*found, "", *lines(result["goals"]), "![earlier and now](bench/earlier.svg)", ""]
@@ -157,7 +183,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:
     """Draw, by file name."""
     groups: list[tuple[str, Mapping[str, float], str]] = [
-        (title, {name: row[figure] for name, row in result["rows"].items()}, "")
+        (title, {name: row[figure] for name, row in result["rows"].items() if figure in row}, "")
         for figure, title in FIGURES.items()
     ]
     return {"earlier.svg": bars("co2 beside an earlier version", groups, "")}

@@ -1,6 +1,7 @@
 """How long hosts take until they are ready, and how much memory they take then."""
 
 import contextlib
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -30,14 +31,14 @@ PLUGIN = "example"
 MEGABYTE = 1e6
 
 
-def once() -> dict[str, float]:
-    """Start a relay and a satellite with one plugin host, one after the other."""
+def once(interpreter: str = sys.executable) -> dict[str, float]:
+    """Start a relay and a satellite with one plugin host, one after the other, with this Python or another."""
     with temporary_folder() as folder, contextlib.ExitStack() as stack:
         found: dict[str, float] = {}
 
         def start(role: str, config: str, *arguments: str) -> tuple[int, str]:
             begun = time.monotonic()
-            process = stack.enter_context(host(folder, role, role, config, *arguments))
+            process = stack.enter_context(host(folder, role, role, config, *arguments, interpreter=interpreter))
             url = line(process).split()[-1]
             found[f"{role}, s"] = time.monotonic() - begun
             found[f"{role}, CPU s"] = cpu_seconds(process.pid)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -108,17 +109,19 @@ def test_another_python_runs_the_earlier_version(tmp_path: Path) -> None:
 
 
 def test_now_and_earlier_are_compared_round_by_round() -> None:
-    before = [{"1 → 1": 100.0, "1 → 4": 100.0, "p50": 10.0, "trip": 10.0}] * 2 + [
-        {"1 → 1": 9.0, "1 → 4": 100.0, "p50": 10.0, "trip": 20.0}
+    before = [{"1 → 1": 100.0, "1 → 4": 100.0, "p50": 10.0, "p99": 90.0, "trip": 10.0}] * 2 + [
+        {"1 → 1": 9.0, "1 → 4": 100.0, "p50": 10.0, "p99": 1.0, "trip": 20.0}
     ]
-    now = [{"1 → 1": 99.0, "1 → 4": 90.0, "p50": 10.5, "trip": 10.2}] * 2 + [
-        {"1 → 1": 100.0, "1 → 4": 95.0, "p50": 10.5, "trip": 20.0}
+    now = [{"1 → 1": 99.0, "1 → 4": 90.0, "p50": 10.5, "p99": 99.9, "trip": 10.2}] * 2 + [
+        {"1 → 1": 100.0, "1 → 4": 95.0, "p50": 10.5, "p99": 1.0, "trip": 20.0}
     ]
     told = [
         (round(one.value, 3), one.verdict)
         for one in (Judged(**row) for row in earlier.judged({earlier.EARLIER: before, earlier.NOW: now}))
     ]
-    assert told == [(0.99, "reached"), (0.9, "FLOOR NOT HELD"), (1.05, "held"), (1.02, "reached")]
+    assert told == [
+        *((0.99, "reached"), (0.9, "FLOOR NOT HELD"), (1.05, "held"), (1.11, "not reached"), (1.02, "reached"))
+    ]
 
 
 @pytest.mark.parametrize("commit", ["", "nowhere"])
@@ -422,3 +425,17 @@ def test_the_first_page_says_what_was_measured() -> None:
 def test_the_page_can_be_written_from_the_figures_that_are_kept() -> None:
     kept = json.loads((bench.DOCS / "bench" / "results.json").read_text())
     assert bench.page(kept).strip() == (bench.DOCS / "bench.md").read_text().strip()
+
+
+def test_a_first_part_that_fails_is_named_and_nothing_else_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = bench.ROOT / "bench" / "results" / tmp_path.name
+    monkeypatch.setattr(bench, "ELSEWHERE", place)
+    monkeypatch.setattr(sys, "argv", ["bench", "earlier", "--rounds", "1"])
+    monkeypatch.delenv(earlier.COMMIT, raising=False)
+    try:
+        assert bench.main() == 1
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    assert "NOT MEASURED: earlier: no earlier version in" in capsys.readouterr().out
