@@ -279,6 +279,20 @@ def test_there_are_only_so_many_viewers(relay: HostProcess) -> None:
     run(test())
 
 
+def test_a_viewer_learns_how_far_it_has_got_though_nothing_came_that_it_wants(relay: HostProcess) -> None:
+    async def test() -> None:
+        async with viewing(relay, ["wanted"]) as view, viewing(relay) as other:
+            sent = [
+                (await other.ask(one, send={"channel": "unwanted", "data": 1}))["result"]["position"]
+                for one in range(2)
+            ]
+            await view.until(lambda frame: frame.get("position", 0) >= sent[-1])
+            assert view.messages == []
+            assert not [frame for frame in other.others if "position" in frame], "it wants nothing"
+
+    run(test())
+
+
 def test_who_does_not_read_misses_messages_and_is_told_how_many(relay: HostProcess) -> None:
     big = "x" * 40_000
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -9,13 +10,13 @@ import ssl
 import subprocess
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import HostProcess, running, wait_for, write_plugin
+from tests.harness import PATIENCE, HostProcess, running, wait_for, write_plugin
 from tests.interop.chromium import CHROMIUM, page_at
 from tests.needs import needs
 
@@ -68,6 +69,74 @@ def node(*args: object, timeout: float = 60) -> str:
     return done.stdout
 
 
+class Way:
+    """A way to a port of this machine that can be cut, for an ``async with``.
+
+    Args:
+        to: that port.
+        tls: for https on this way; the port itself speaks http.
+
+    Attributes:
+        port: at which the way begins.
+    """
+
+    def __init__(self, to: int, tls: ssl.SSLContext | None = None) -> None:
+        self._to = to
+        self._tls = tls
+        self._is_cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def __aenter__(self) -> "Way":
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._server.close()
+        self.cut()
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """End all connections, and take no new one."""
+        self._is_cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._is_cut = False
+
+    async def _pass_on(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            to_client.transport.abort()
+            return
+        from_host, to_host = await asyncio.open_connection("127.0.0.1", self._to)
+        both = {to_client, to_host}
+        self._writers |= both
+        try:
+            await asyncio.gather(_copy(from_client, to_host), _copy(from_host, to_client))
+        finally:
+            self._writers -= both
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def send(url: str, *messages: Any) -> None:
+    """Send messages to a relay."""
+    request = urllib.request.Request(
+        f"{url}/api/send", json.dumps(messages).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200
+
+
 @has_node
 def test_golden_vectors() -> None:
     assert re.fullmatch(r"\d\d vectors\n", node(CLIENTS / "live_vectors.mjs", MODULE, VECTORS))
@@ -84,6 +153,11 @@ def test_the_program_of_the_page(relay: HostProcess, folder: Path) -> None:
         "got stage.fader1 Uint8Array(3) [ 104, 97, 109 ]",
         "got stage.meter 0.7",
     ]
+
+
+@has_node
+def test_what_it_does_after_a_lost_connection() -> None:
+    assert re.fullmatch(r"\d\d cases\n", node(CLIENTS / "live_history.mjs", MODULE))
 
 
 COMES_BACK = """
@@ -139,6 +213,135 @@ def test_it_comes_back_to_a_relay_that_was_away(folder: Path) -> None:
     assert sorted(told[5:7]) == ["got", "sent"]
 
 
+MISSES_NOTHING = """
+import WebSocket from "ws";
+import { Co2Live } from "./co2-live.js";
+const live = new Co2Live({ url: process.argv[2], WebSocket });
+live.on("a.>", (message) => console.log(message.channel, message.data));
+live.when("open", () => live.call("ping").then(() => console.log("open")));
+live.when("close", () => console.log("close"));
+live.when("gap", (gap) => console.log("gap", gap.reason));
+process.stdin.on("end", () => live.close());
+process.stdin.resume();
+"""
+
+
+@contextlib.asynccontextmanager
+async def lines_of(*command: str) -> AsyncIterator[Callable[[int], Awaitable[list[str]]]]:
+    """Run a program, and give a function that waits for so many lines of it."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    assert process.stdin
+    out = process.stdout
+    assert out is not None
+
+    async def lines(count: int) -> list[str]:
+        async with asyncio.timeout(PATIENCE):
+            return [(await out.readline()).decode().rstrip() for _ in range(count)]
+
+    try:
+        yield lines
+        process.stdin.close()
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await out.read() == b"close\n", "nothing came twice"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@has_node
+@has_ws
+def test_what_came_while_it_was_away_comes_when_it_is_back(relay: HostProcess, folder: Path) -> None:
+    (folder / "misses.js").write_text(MISSES_NOTHING)
+
+    async def test() -> None:
+        async with (
+            Way(relay.port) as way,
+            lines_of("node", str(folder / "misses.js"), f"http://127.0.0.1:{way.port}") as lines,
+        ):
+            assert await lines(1) == ["open"]
+            number = 0
+            for _ in range(3):
+                some = [{"channel": "a.b", "data": number + one} for one in range(3)]
+                await asyncio.to_thread(send, relay.url, some[0])
+                assert await lines(1) == [f"a.b {number}"]
+                way.cut()
+                assert await lines(1) == ["close"]
+                await asyncio.to_thread(send, relay.url, some[1], {"channel": "b", "data": "?"}, some[2])
+                way.mend()
+                assert sorted(await lines(3)) == [f"a.b {number + 1}", f"a.b {number + 2}", "open"]
+                number += 3
+
+    asyncio.run(test())
+
+
+@has_node
+@has_ws
+def test_no_message_of_a_stream_is_missing_or_twice_however_often_the_connection_is_lost(
+    relay: HostProcess, folder: Path
+) -> None:
+    (folder / "misses.js").write_text(MISSES_NOTHING)
+    count = 2_000
+
+    async def test() -> None:
+        async with (
+            Way(relay.port) as way,
+            lines_of("node", str(folder / "misses.js"), f"http://127.0.0.1:{way.port}") as lines,
+        ):
+            assert await lines(1) == ["open"]
+
+            async def stream() -> None:
+                for number in range(0, count, 10):
+                    some = [{"channel": "a.n", "data": number + one} for one in range(10)]
+                    await asyncio.to_thread(send, relay.url, *some)
+
+            streaming = asyncio.ensure_future(stream())
+            numbers: list[int] = []
+            cuts = 0
+            while len(numbers) < count:
+                (line,) = await lines(1)
+                if not line.startswith("a.n "):
+                    assert line in ("open", "close"), line
+                    cuts += line == "close"
+                    way.mend()
+                    continue
+                numbers.append(int(line.split()[1]))
+                if len(numbers) % 397 == 0:
+                    way.cut()
+            await streaming
+            assert numbers == [*range(count)]
+            assert cuts >= 3
+
+    asyncio.run(test())
+
+
+@has_chromium
+def test_a_web_page_gets_what_came_while_it_was_away(relay: HostProcess, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            Way(relay.port) as way,
+            page_at(tmp_path, f"http://127.0.0.1:{way.port}/", block("html", "Co2Live")) as page,
+        ):
+            await page.run(
+                "import('/static/co2-live.js').then(({ Co2Live }) => { window.seen = [];"
+                " window.other = new Co2Live(); other.on('stage.cue', (message) => seen.push(message.data));"
+                " return other.call('ping') })"
+            )
+            for number in (1, 4):
+                await asyncio.to_thread(send, relay.url, {"channel": "stage.cue", "data": number})
+                await page.until(f"seen.at(-1) === {number}")
+                way.cut()
+                await page.until("!other.isOpen")
+                away = [{"channel": "stage.cue", "data": number + 1}, {"channel": "stage.cue", "data": number + 2}]
+                await asyncio.to_thread(send, relay.url, *away, {"channel": "stage.fader1", "data": number / 10})
+                way.mend()
+                await page.until(f"seen.at(-1) === {number + 2} && fader.value === '{number / 10}'")
+            assert await page.run("seen") == [1, 2, 3, 4, 5, 6]
+
+    asyncio.run(test())
+
+
 @has_chromium
 def test_the_web_page_of_the_page(relay: HostProcess, tmp_path: Path) -> None:
     async def test() -> None:
@@ -192,48 +395,15 @@ def test_a_web_page_of_another_site_gets_nothing(relay: HostProcess, tmp_path: P
         asyncio.run(test(other))
 
 
-async def pass_on(
-    from_client: asyncio.StreamReader,
-    to_client: asyncio.StreamWriter,
-    port: int,
-    writers: list[asyncio.StreamWriter],
-) -> None:
-    """Connect a client with a port of this machine, as a proxy does that only decrypts."""
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    from_host, to_host = await asyncio.open_connection("127.0.0.1", port)
-    writers += [to_client, to_host]
-    await asyncio.gather(copy(from_client, to_host), copy(from_host, to_client))
-
-
-@contextlib.asynccontextmanager
-async def https(folder: Path, name: str, port: int) -> AsyncIterator[int]:
-    """A proxy with https in front of a port of this machine; the port of the proxy."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = (
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {key} -out {certificate}"
-    )
+async def certificate(folder: Path, name: str) -> ssl.SSLContext:
+    """Return what a server of that name needs for https."""
+    key, public = folder / "key.pem", folder / "certificate.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {key} -out {public}"
     done = await asyncio.to_thread(subprocess.run, command.split(), capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    writers: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(
-        lambda reader, writer: pass_on(reader, writer, port, writers), "127.0.0.1", 0, ssl=context
-    )
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
-        await server.wait_closed()
+    context.load_cert_chain(public, key)
+    return context
 
 
 @has_chromium
@@ -244,8 +414,8 @@ def test_a_web_page_over_https_behind_a_proxy(tmp_path: Path) -> None:
     async def test(relay: HostProcess) -> None:
         flags = (f"--host-resolver-rules=MAP {name} 127.0.0.1", "--ignore-certificate-errors")
         async with (
-            https(tmp_path, name, relay.port) as port,
-            page_at(tmp_path, f"https://{name}:{port}/", block("html", "Co2Live"), *flags) as page,
+            Way(relay.port, await certificate(tmp_path, name)) as way,
+            page_at(tmp_path, f"https://{name}:{way.port}/", block("html", "Co2Live"), *flags) as page,
         ):
             await page.run(
                 "import('/static/co2-live.js').then(({ Co2Live }) => { window.seen = [];"

@@ -17,6 +17,7 @@ from co2.server.door.live_frames import (
     SendFrame,
     WantFrame,
     error_frame,
+    position_frame,
     read_frame,
     ref_of,
     result_frame,
@@ -27,7 +28,7 @@ from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.xmlrpc.faults import fault_of
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["LOOK", "MAX_BEHIND", "MAX_UNDER_WAY", "MAX_WAITING", "SLOW", "Viewer"]
+__all__ = ["LOOK", "MAX_BEHIND", "MAX_UNDER_WAY", "MAX_WAITING", "PROGRESS", "SLOW", "Viewer"]
 
 MAX_BEHIND = 256 * 1024
 """Bytes that a viewer has not read above which it gets no more messages, but their number later."""
@@ -49,6 +50,9 @@ MAX_UNDER_WAY = 16
 
 LOOK = 0.25
 """Seconds between two looks at whether a viewer has read on."""
+
+PROGRESS = 5.0
+"""Seconds between two frames that say up to which position a viewer has got all that it wants."""
 
 _NOTHING = Interests(())
 
@@ -92,6 +96,8 @@ class Viewer:
         self._position = position
         self._ended = ended
         self._behind_since = 0.0
+        self._progress = -1
+        self._progress_at = monotonic()
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._handling: asyncio.Task[None] | None = None
@@ -145,6 +151,20 @@ class Viewer:
     def tell(self, frame: bytes) -> None:
         """Send a frame."""
         self._wire.write(joined([frame], is_text=True))
+
+    def show_progress(self, position: int) -> None:
+        """Say that all messages up to a position that it wants have been given, if that has not been said lately.
+
+        A viewer that comes back asks the log for what it has missed from there on, even if nothing that it wants
+        has come for long.
+        """
+        now = monotonic()
+        if now - self._progress_at < PROGRESS or position == self._progress or self.channels is _NOTHING:
+            return
+        if self._is_behind():
+            return
+        self._progress, self._progress_at = position, now
+        self.tell(position_frame(position))
 
     def look(self) -> None:
         """Say what was skipped once the viewer has caught up; close one that has been behind for too long."""

@@ -154,6 +154,7 @@ class LiveViewers:
                 await self._send_live()
                 self._flush()
                 for viewer in self._viewers:
+                    viewer.show_progress(self._cursor)
                     viewer.look()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):

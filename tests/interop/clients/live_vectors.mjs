@@ -71,7 +71,7 @@ for (const { frame } of vectors("host-frames")) {
 }
 assert.deepEqual(told.map(([event]) => event), ["open", "message", "message", "gap", "skipped", "error", "error"]);
 assert.deepEqual(told[2][1].data, Uint8Array.of(0, 255));
-assert.deepEqual(socket.sent, [{ want: { channels: null } }, { call: "ping", data: null, ref: 1 }]);
+assert.deepEqual(socket.sent, [{ want: { channels: null }, ref: "want-1" }, { call: "ping", data: null, ref: 1 }]);
 assert.deepEqual(await early, { position: 17 }); // the first result among the vectors has ref 1
 
 const failing = assert.rejects(live.call("no.such"), { name: "Co2Error", code: -32601 });

@@ -22,6 +22,7 @@ __all__ = [
     "error_frame",
     "hello_frame",
     "messages_frame",
+    "position_frame",
     "read_frame",
     "ref_of",
     "result_frame",
@@ -148,6 +149,11 @@ def hello_frame(about: Mapping[str, Any]) -> bytes:
 def messages_frame(texts: Sequence[bytes]) -> bytes:
     """Return a frame of messages, each JSON text."""
     return b'{"messages":[' + b",".join(texts) + b"]}"
+
+
+def position_frame(position: int) -> bytes:
+    """Return the frame that says up to which position the client has got all that it wants."""
+    return write({"position": position})
 
 
 def skipped_frame(count: int) -> bytes:
