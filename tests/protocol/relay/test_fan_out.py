@@ -5,6 +5,7 @@ import pytest
 from co2.protocol.relay.core import DiskWanted
 from co2.protocol.relay.cursors import CHUNK, Peer
 from co2.protocol.relay.fan_out import MAX_DISK_READS, MAX_SCANNED, READ_IN_VAIN
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.log import Reading
 from co2.protocol.wire.link_frames import (
     Deliver,
@@ -14,7 +15,7 @@ from co2.protocol.wire.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from tests.protocol.network import Network
+from tests.protocol.network import Network, batch_of
 
 PACKAGES = [f"p{n}" for n in range(5)]
 
@@ -142,3 +143,22 @@ def test_a_flood_of_replays_in_memory_leaves_others_their_turn() -> None:
             network.relay.disk_read(event.stream, read_disk)
     assert peer.streams == {}, "all have caught up"
     assert peer.asked > 5 * 3000 // 200
+
+
+def test_a_message_without_a_number_is_passed_on_when_it_is_on_disk_itself_and_not_only_what_follows_it() -> None:
+    network = Network()
+    ham = network.satellite("ham", "p")
+    network.auto_commit = False
+    for value in (1, 2):
+        message = InFlight("spam@127.0.0.1:1", ("127.0.0.1", 1), batch_of(value), 1, ("",), lambda _: None)
+        network.relay.append_unnumbered("spam", message)
+    network.run()
+    assert ham.got == {}
+    first = network.log.entries[0].end
+    network.log.committed = first
+    network.relay.committed(first)
+    network.run()
+    assert ham.got == {"p": [1]}
+    network.commit()
+    network.run()
+    assert ham.got == {"p": [1, 2]}
