@@ -19,9 +19,11 @@ from co2.errors import MessageError, TooBig, ValueRefused
 
 __all__ = [
     "MAX_MESSAGE_SIZE",
+    "MAX_RUN",
     "RECURSION_LIMIT",
     "Message",
     "channel_of",
+    "is_cause",
     "is_duration",
     "key_text",
     "pack",
@@ -45,6 +47,9 @@ write what a sender could nest.
 Since Python 3.12 it limits Python code only. C code, and so encoder and decoder, has a fixed limit: 1,500 in 3.12,
 10,000 in 3.13. A message that is nested deeper than a receiver can read is an error at the receiver."""
 
+MAX_RUN = 2**31 - 1
+"""The largest number for a run of a satellite in a cause: the last 31 bits of the run, for clients of any kind."""
+
 _SET_BY_HOST = ("host_id", "client_address")
 
 _encoder = msgspec.msgpack.Encoder()
@@ -58,7 +63,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
     Raises:
         MessageError: not a dictionary, or no key ``data``, or a key that is not a string.
-        ValueRefused: a value that cannot travel, or a ``ttl`` that is no number of seconds; the text names it.
+        ValueRefused: a value that cannot travel, or a ``ttl`` or ``cause`` that is none; the text names it.
         TooBig: over :data:`MAX_MESSAGE_SIZE`.
     """
     if not isinstance(message, Mapping):
@@ -69,6 +74,10 @@ def pack(message: Mapping[str, Any]) -> bytes:
         message = {key: value for key, value in message.items() if key not in _SET_BY_HOST}
     if "ttl" in message and not is_duration(message["ttl"]):
         raise ValueRefused(f"the key 'ttl' is a number of seconds, 0 or more, not {message['ttl']!r:.80}")
+    if "cause" in message and not is_cause(message["cause"]):
+        raise ValueRefused(
+            f"the key 'cause' is the position of a message, 0 or more, not {message['cause']!r:.80}"
+        )
     for key in message:
         if not isinstance(key, str):
             raise MessageError(f"the keys of a message must be strings, not {type(key).__name__}: {key!r:.80}")
@@ -78,6 +87,14 @@ def pack(message: Mapping[str, Any]) -> bytes:
 def is_duration(value: Any) -> bool:
     """Return whether a value is a number of seconds: finite, and 0 or more."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def is_cause(value: Any) -> bool:
+    """Return whether a value can be the cause of a message: a position, or [run, number] of a satellite."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        run, number = value
+        return type(run) is type(number) is int and 0 < run <= MAX_RUN and 0 < number < 2**63
+    return type(value) is int and 0 <= value < 2**63
 
 
 def pack_value(value: Any) -> bytes:

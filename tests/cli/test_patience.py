@@ -21,6 +21,7 @@ from tests.harness import running, wait_for
 ASKING = {
     "ps": ["ps"],
     "last": ["last"],
+    "why": ["why", "2"],
     "send": ["send", '{"data": 1}'],
     "methods": ["methods"],
     "call": ["call", "ping"],

@@ -51,6 +51,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "express": ("2", "perhaps", "true or false"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
     "accept_notify": ("2", "perhaps", "true or false"),
+    "causes": ("2", "perhaps", "true or false"),
     "managed": ("2", "write", 'true, "read" or false'),
 }
 
@@ -78,6 +79,7 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "durability": ("0.5", "0.25", "1"),
     "outbox_max": ("1048576", "2097152", "3145728"),
     "accept_notify": ("true", "no", "yes"),
+    "causes": ("false", "yes", "no"),
     "managed": ("false", "read", "no"),
     "max_sats": ("1", "2", "3"),
 }
@@ -165,7 +167,7 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
         return tuple(text.split(","))
     if key.name in ("trusted_users", "trusted_groups"):
         return tuple(0 if one == "root" else int(one) for one in text.split(","))
-    if key.name in ("watch", "express", "accept_notify"):
+    if key.name in ("watch", "express", "accept_notify", "causes"):
         return text not in ("no", "false")
     if key.name == "managed":
         return text if text == "read" else False

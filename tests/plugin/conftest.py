@@ -7,7 +7,7 @@ import pytest
 
 from co2.plugin.child import receiver, send_queue, speedups
 
-BOTH = ("test_api", "test_batches", "test_writer")
+BOTH = ("test_api", "test_batches", "test_causes", "test_writer")
 
 WITHOUT = "import sys\nsys.modules['co2.plugin.child._speedups'] = None\n"
 """Makes Python, when it starts, believe that there is no compiled module."""

@@ -26,6 +26,7 @@ from co2.protocol.wire.batch import DROPPED, make_batch, split_batch
 from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
 from co2.protocol.wire.plugin_frames.frames import Publish
 from co2.testing.memory_log import MemoryLog
+from co2.values import MAX_RUN
 
 KEY = ReceiptKey("the relay's secret")
 
@@ -65,6 +66,12 @@ class FakeLog(MemoryLog):
 
     def add_clock_jump(self, seconds: float) -> None:
         self.clock_jumps.append(ClockJump(self.last, seconds))
+
+    def position_of(self, origin: str, run: int, seq: int) -> int | None:
+        for entry in self.entries:
+            if (entry.origin, entry.epoch & MAX_RUN) == (origin, run) and 0 <= seq - entry.seq < entry.count:
+                return entry.position + seq - entry.seq
+        return None
 
     def look(self) -> int:
         return self.committed

@@ -2,6 +2,7 @@
 
 from zlib import crc32
 
+import msgspec
 import pytest
 
 from co2.host_id import ADDRESS_PREFIX, HostId
@@ -66,6 +67,38 @@ def test_a_durable_package_gets_only_what_is_on_disk_and_its_own_satellites_mess
     net.commit()
     net.run()
     assert ham.got == {"d": [1]}
+
+
+def test_the_relay_says_whether_messages_have_causes_at_each_connection() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    assert ham.core.causes
+    assert ham.core.next_number() == (7, 1)
+    ham.send("a", "b")
+    assert ham.core.next_number() == (7, 3)
+    net.relay.causes = False
+    assert ham.core.causes, "until it connects again"
+    net.cut(ham)
+    net.connect(ham)
+    assert (ham.core.causes, ham.core.next_number()) == (False, (0, 0))
+    net.relay.causes = True
+    net.cut(ham)
+    net.connect(ham)
+    assert ham.core.next_number() == (7, 3)
+
+
+def test_a_relay_older_than_causes_wants_none() -> None:
+    ham = welcomed(Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log", "run", 1, []))
+    assert not ham.core.causes
+
+
+def test_a_relay_with_causes_is_understood_by_a_satellite_that_knows_none() -> None:
+    class Older(msgspec.Struct, array_like=True, tag="Welcome"):
+        host_id: str
+        relay: str
+
+    data = encode_link_frame(Welcome("ham@1.2.3.4:5", "relay@1.2.3.4:6", "log", "run", 1, [], causes=True))
+    assert msgspec.msgpack.decode(data, type=Older).host_id == "ham@1.2.3.4:5"
 
 
 def test_what_was_on_its_way_when_the_connection_broke_comes_once() -> None:

@@ -285,6 +285,27 @@ def test_the_checksum_of_a_number_is_found_in_memory_and_on_disk(logs: Logs) -> 
     assert again.find("spam", 7, 1) is None
 
 
+def test_the_position_of_a_number_is_found_in_memory_in_the_journal_and_on_disk(logs: Logs) -> None:
+    log = logs.open()
+    one = make_batch([b"\x01", b"\x02", b"\x03"])
+    first = log.append(origin="ham", host_id="ham@1.2.3.4:5", client_address=("1.2.3.4", 5), batch=one, count=3,
+                       epoch=7, seq=1)  # fmt: skip
+    append(log, b"\x01", origin="spam", seq=1)
+    second = append(log, b"\x01", seq=9)
+
+    def check(log: RelayLog) -> None:
+        for number, position in ((1, first.position), (3, first.end), (9, second.position)):
+            assert log.position_of("ham", 7, number) == position
+        for origin, epoch, number in (("ham", 7, 4), ("ham", 7, 10), ("ham", 7, 0), ("ham", 8, 1), ("eggs", 7, 1)):
+            assert log.position_of(origin, epoch, number) is None
+
+    check(log)
+    on_disk(log)
+    check(log)
+    log.close()
+    check(logs.open())
+
+
 def test_a_number_is_found_while_somebody_reads_from_disk(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop looks for numbers: it must not wait for reads of others."""
     append(logs.open(), b"\x01", seq=1)

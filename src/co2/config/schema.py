@@ -111,6 +111,7 @@ KEYS: tuple[Key, ...] = (
         _RELAY,
         "how long a message may wait, before it is acknowledged, to be written to disk with others",
     ),
+    Key("causes", switch, True, _RELAY, "what plugins send while they receive a message says which one"),
     Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
     Key(
         "reconnect_max",
@@ -225,6 +226,7 @@ class RelayConfig(HostConfig):
     log_age: float = 86_400.0
     log_bytes: int = 1024 * MIB
     durability: float = 0.0
+    causes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

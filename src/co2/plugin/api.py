@@ -159,7 +159,8 @@ class Co2Plugin:
         Args:
             data_dict: a dictionary with the mandatory key ``data``. Other keys are sent too; the hosts set
                 ``host_id`` and ``client_address``. With the key ``ttl``, a number of seconds, plugins that start
-                (``snapshot``) get the message for no longer than that; 0 means not at all.
+                (``snapshot``) get the message for no longer than that; 0 means not at all. What is sent within
+                ``receive`` gets the key ``cause``: the position of the message that it was called with.
 
         Raises:
             MessageError: it is not a dictionary, or has no key ``data``; also a ValueError.

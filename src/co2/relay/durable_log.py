@@ -38,6 +38,13 @@ class DurableLog(Log, Protocol):
     def pass_over(self, position: int) -> None:
         """Skip all positions up to this one."""
 
+    def position_of(self, origin: str, run: int, seq: int) -> int | None:
+        """Return the position of the message with this number in the run that ends with these bits.
+
+        Returns:
+            None if the log does not have it.
+        """
+
     def read_heads(self, before: int, limit: int) -> list[Head]:
         """Return the heads of the newest entries before a position, newest first; blocks."""
 

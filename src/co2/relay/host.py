@@ -31,6 +31,7 @@ from co2.relay.relay import RelayRole
 from co2.relay.satellite_control import SatelliteControl
 from co2.relay.value_methods import ValueMethods
 from co2.relay.view import RelayView
+from co2.relay.why_methods import WhyMethods
 from co2.server.express import loop as express
 from co2.server.express.relay_forecast import RelayForecast
 from co2.server.host import CALL_TIMEOUT, RoleHost
@@ -64,6 +65,7 @@ _SIGNATURES = {
     "forget": [["boolean", "struct"]],
     "last": [["struct"], ["struct", "struct"]],
     "forget_last": [["int", "struct"]],
+    "why": [["struct", "struct"]],
 }
 
 
@@ -146,6 +148,7 @@ class RelayHost(RoleHost):
             reader=relay.reader,
             turns=self.turns,
         )
+        self._why = WhyMethods(relay.core, self.log, reader=relay.reader, waiters=relay.waiters)
         relay.core.fan_out.last_values.overfull = self._overfull
         self._add_methods()
         lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
@@ -153,6 +156,7 @@ class RelayHost(RoleHost):
             self._messages,
             self._members,
             self._values,
+            self._why,
             lines=lines,
             long=self.routes.long,
             host_id=lambda: str(self.host_id),
@@ -281,7 +285,7 @@ class RelayHost(RoleHost):
         members, messages, values = self._members, self._messages, self._values
         for handler in (
             *(members.register, members.unregister, messages.relay, messages.fetch),
-            *(members.get_satellites, members.forget, values.last, values.forget_last),
+            *(members.get_satellites, members.forget, values.last, values.forget_last, self._why.why),
         ):
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])

@@ -12,6 +12,7 @@ from co2.relay.log_lines import LogLines, message_text, read_query
 from co2.relay.member_methods import MemberMethods
 from co2.relay.message_methods import MessageMethods
 from co2.relay.value_methods import ValueMethods
+from co2.relay.why_methods import WhyMethods
 from co2.server.door.answers import LINES, DoorAnswer, DoorHandler, DoorRequest, json_answer
 from co2.server.door.long_json import LongJson
 
@@ -31,6 +32,7 @@ class JsonRoutes:
         messages: takes what is sent.
         members: lists the hosts.
         values: the last ones of channels.
+        why: says which message made a message happen.
         lines: of the log.
         long: reads bodies, writes results.
         host_id: returns the relay's.
@@ -41,6 +43,7 @@ class JsonRoutes:
         messages: MessageMethods,
         members: MemberMethods,
         values: ValueMethods,
+        why: WhyMethods,
         *,
         lines: LogLines,
         long: LongJson,
@@ -49,6 +52,7 @@ class JsonRoutes:
         self._messages = messages
         self._members = members
         self._values = values
+        self._why = why
         self._lines = lines
         self._long = long
         self._host_id = host_id
@@ -60,6 +64,7 @@ class JsonRoutes:
             "/api/hosts": self.hosts,
             "/api/last": self.last,
             "/api/log": self.log,
+            "/api/why": self.why,
         }
 
     async def send(self, request: DoorRequest) -> DoorAnswer:
@@ -100,6 +105,21 @@ class JsonRoutes:
         )
         told = b'{"values":[%b],"position":%d,"left_out":%d}\n' % (rows, found.position, found.left_out)
         return DoorAnswer(told)
+
+    async def why(self, request: DoorRequest) -> DoorAnswer:
+        """Say which message made a message happen, as ``relay.why`` does."""
+        query = dict(request.query)
+        position = _number("position", query.pop("position", ""))
+        if query:
+            raise BadParams(f"unknown key {min(query)[:40]!r} in the query; there is position")
+        found = await self._why.find(position, message_text)
+        rows = b",".join(
+            b'{"message":%b,"name":%b,"plugin":%b%b}'
+            % (row.message, write(row.name), write(row.plugin), b',"size":%d' % row.size if row.size else b"")
+            for row in found.chain
+        )
+        end = write({"kind": found.end.kind, "text": found.end.text, "position": found.end.position})
+        return DoorAnswer(b'{"chain":[%b],"end":%b}\n' % (rows, end))
 
     async def log(self, request: DoorRequest) -> DoorAnswer:
         """Stream messages of the log as JSON Lines."""

@@ -192,7 +192,7 @@ def write_plain(message: LogMessage) -> bytes:
     Raises:
         ValueRefused: it cannot be decoded, or has more values than fit.
     """
-    return write_value(_plain(message), MAX_FORM)
+    return write_value(plain_message(message), MAX_FORM)
 
 
 def write_live(message: LogMessage) -> bytes:
@@ -201,12 +201,17 @@ def write_live(message: LogMessage) -> bytes:
     Raises:
         ValueRefused: it cannot be decoded, or has more values than fit.
     """
-    plain = _plain(message)
+    plain = plain_message(message)
     del plain["position"]
     return write_value(plain, MAX_FORM)
 
 
-def _plain(message: LogMessage) -> dict[str, Any]:
+def plain_message(message: LogMessage) -> dict[str, Any]:
+    """Return a message for foreign receivers, not encoded yet.
+
+    Raises:
+        ValueRefused: it cannot be decoded.
+    """
     return {
         **plain_form(message.packed),
         "host_id": message.host_id,

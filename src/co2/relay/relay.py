@@ -118,6 +118,7 @@ class RelayRole:
             receipts=receipts,
             name=config.name,
         )
+        self.core.causes = config.causes
         self.core.elsewhere = self.members.foreign_address
         self.links = Links(self.core, log, self, max_links=self._max_links, keeper=keeper)
         self.reader = MessageReader(log, self.links.disk_reads.read)

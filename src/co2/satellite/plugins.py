@@ -115,6 +115,7 @@ class SatellitePlugins(HostPlugins):
                 flushed=lambda _package: link.flushed(),
                 network=SatelliteNetwork(link, calls, self),
                 clock=satellite.clock,
+                next_number=link.core.next_number,
             )
         )
 

@@ -213,11 +213,17 @@ class SatelliteRole:
         own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
         at = frame.at if self._supervisor.wants_times(package) else 0.0
         envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "", at)
-        position = frame.position if frame.package else 0
-        return self._supervisor.deliver_to(
-            package,
-            QueuedBatch(envelope, frame.batch, delivered.count, delivered.skip, position, self.link.core.log_id),
+        core = self.link.core
+        queued = QueuedBatch(
+            envelope,
+            frame.batch,
+            delivered.count,
+            delivered.skip,
+            frame.position if frame.package else 0,
+            core.log_id,
+            cause=frame.position if core.causes else 0,
         )
+        return self._supervisor.deliver_to(package, queued)
 
     def snapshot(self, came: SnapshotCame) -> bool:
         """Deliver last values to a package; return whether it has room for more."""

@@ -372,6 +372,16 @@ class LogFile:
         head = _whole_head(rows[0]) if rows else None
         return None if head is None or head[7:9] != (epoch, seq) else int(head[12])
 
+    def position_of(self, origin: str, epoch: int, seq: int) -> int | None:
+        """Return the position of the message with this number, None if there is none."""
+        where = "origin = ? AND epoch = ? AND seq <= ? AND epoch != 0 ORDER BY seq DESC LIMIT 1"
+        query = f"SELECT {_HEAD} FROM frame WHERE {where}"  # noqa: S608 - ours
+        rows: Any = self._db.execute(query, (origin, epoch, seq)).fetchall()
+        head = _whole_head(rows[0]) if rows else None
+        if head is None or (head[3], head[7]) != (origin, epoch) or not head[8] <= seq < head[8] + head[1]:
+            return None
+        return int(head[0]) + seq - int(head[8])
+
     def address_of(self, origin: str) -> str:
         """Return the address that some numbered entry of an origin came from, '' for none."""
         query = f"SELECT {_HEAD} FROM frame WHERE origin = ? AND epoch != 0 LIMIT 1"  # noqa: S608 - ours

@@ -30,6 +30,7 @@ from co2.store.recovery import recover
 from co2.store.relayed_ids import RelayedIds
 from co2.store.running_time import RunningTime
 from co2.store.sqlite import check_files, mark_damaged, set_aside
+from co2.values import MAX_RUN
 
 __all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
 
@@ -566,6 +567,25 @@ class RelayLog:
             return found
         try:
             return self._finder.find(origin, epoch, seq)
+        except apsw.Error:
+            return None
+
+    def position_of(self, origin: str, run: int, seq: int) -> int | None:
+        """Return the position of the message with this number, None if it is no longer kept, or never was.
+
+        To be called in the thread that appends; it waits for no read from disk.
+        """
+        for epoch in reversed(self._epochs.get(origin, ())):
+            if epoch & MAX_RUN == run:
+                return self._position_of(origin, epoch, seq)
+        return None
+
+    def _position_of(self, origin: str, epoch: int, seq: int) -> int | None:
+        found = self._tail.position_of(origin, epoch, seq)
+        if found is not None:
+            return found
+        try:
+            return self._finder.position_of(origin, epoch, seq)
         except apsw.Error:
             return None
 

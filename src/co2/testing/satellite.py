@@ -175,7 +175,7 @@ class Satellite(Home):
                 first = other.numbered(count)
                 address = (self.core.host_id.ip, self.core.host_id.port)
                 at = self.network.clock.now
-                other.deliver(Deliver(first, self.host_id, address, frame.batch, sender, at=at))
+                other.deliver(Deliver(first, 0, 0, self.host_id, address, frame.batch, sender, at=at))
 
     def written(self) -> list[bytes]:
         """Return the frames that it has for the relay now, and forget them."""
@@ -211,7 +211,17 @@ class Satellite(Home):
         sender = frame.plugin if own else ""
         first = package.numbered(delivered.count)
         package.deliver(
-            Deliver(first, frame.host_id, frame.client_address, frame.batch, sender, delivered.skip, frame.at)
+            Deliver(
+                first,
+                0,
+                0,
+                frame.host_id,
+                frame.client_address,
+                frame.batch,
+                sender,
+                delivered.skip,
+                frame.at,
+            )
         )
 
     def _give_snapshot(self, package: MemoryPackage, values: Sequence[SnapshotValue], left_out: int) -> None:
@@ -220,7 +230,7 @@ class Satellite(Home):
             sent_by = queued.envelope
             first = package.numbered(queued.count)
             package.deliver(
-                Snapshot(first, sent_by.host_id, sent_by.client_address, queued.batch, sent_by.sender)
+                Snapshot(first, 0, 0, sent_by.host_id, sent_by.client_address, queued.batch, sent_by.sender)
             )  # fmt: skip
         if left_out:
             package.deliver(Gap(package.numbered(1), 0, 0, left_out_words(left_out)))

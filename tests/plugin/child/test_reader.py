@@ -144,7 +144,7 @@ def test_the_plugins_own_thread_reads_and_wakes_nobody(reading: Reading) -> None
 def test_messages_that_the_plugin_reads_are_its_own_at_once(reading: Reading) -> None:
     reading.begin()
     for number in range(1, 100):
-        frame = Deliver(number, "a@1.2.3.4:5", ("1.2.3.4", 5), b"batch")
+        frame = Deliver(number, 0, 0, "a@1.2.3.4:5", ("1.2.3.4", 5), b"batch")
         reading.satellite.sendall(encode_frame(frame) + encode_frame(Flow(True)))
         until(lambda: len(reading.accepted) == number, "it has come")  # noqa: B023
         assert reading.accepted[-1] == frame

@@ -47,7 +47,7 @@ class Ground:
 
 
 def deliver(first: int, *data: Any) -> Deliver:
-    return Deliver(first, "a@b:1", ("b", 1), make_batch([pack({"data": value}) for value in data]))
+    return Deliver(first, 0, 0, "a@b:1", ("b", 1), make_batch([pack({"data": value}) for value in data]))
 
 
 @pytest.mark.parametrize("loop", [speedups.give, speedups._give], ids=["compiled", "plain"])

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import weakref
 import zlib
 from array import array
@@ -134,6 +135,44 @@ def test_small_messages_of_the_two_common_forms_are_appended(kind: str) -> None:
     assert way.send(on_channel) is None
     assert way.entries == [packed(plain), (packed(on_channel), "a.b", False)]
     assert way.all[1:] == ([], [], 0)
+
+
+def test_a_small_message_is_appended_with_its_cause_and_any_other_placed_without(kind: str) -> None:
+    way = Way(kind, alert=3)
+    way.queue.cause, way.queue.thread = 48_209, threading.get_ident()
+    way.send({"data": 1})
+    way.send({"data": 1, "channel": "a.b"})
+    way.queue.run = 7
+    way.send({"data": 1})
+    plain = {"data": 1, "cause": 48_209}
+    on_channel = {"data": 1, "channel": "a.b", "cause": 48_209}
+    assert way.entries == [
+        packed(plain),
+        (packed(on_channel), "a.b", False),
+        packed({**plain, "cause": [7, 48_209]}),
+    ]
+    way.send({"data": 2})
+    assert way.placed == [(packed({"data": 2}), None)], "the queue is full"
+    del way.entries[:]
+    fits = {"data": "x" * (SMALL - len(packed(plain)) - 1)}
+    way.queue.run = 0
+    way.send(fits)
+    assert way.entries == [packed({**fits, "cause": 48_209})]
+    assert len(way.entries[0]) <= SMALL
+    larger = {"data": fits["data"] + "x" * (SMALL - len(way.entries[0]) + 1)}
+    way.send(larger)
+    assert way.placed[1:] == [(packed(larger), None)]
+    way.queue.thread += 1
+    way.send({"data": 3})
+    assert way.entries[1:] == [packed({"data": 3})]
+
+
+def test_what_is_no_map_with_room_for_a_key_stays_as_it_is(kind: str) -> None:
+    for data in (b"", b"\x8f", b"\xde\x00\x10", b"packed"):
+        way = Way(kind, encode=lambda _message, data=data: data)  # type: ignore[misc]
+        way.queue.cause, way.queue.thread = 5, threading.get_ident()
+        way.send({"data": 1})
+        assert way.entries == [data]
 
 
 def test_what_needs_a_longer_look_is_placed_encoded(kind: str) -> None:
@@ -335,11 +374,25 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, st.list
 MESSAGES = st.dictionaries(st.sampled_from(["data", "channel", "host_id", "more"]), VALUES)
 
 
-@given(st.lists(MESSAGES, max_size=8), st.integers(0, 5), st.sampled_from([-1, 0, SHORT]), st.booleans())
-def test_any_messages_end_in_the_same_places(messages: list[Any], alert: int, short: int, asleep: bool) -> None:
+CAUSES = st.sampled_from([0, 1, 127, 128, 48_209, 2**40, 2**63 - 1])
+RUNS = st.sampled_from([0, 1, 2**63 - 1])
+
+
+@given(
+    st.lists(MESSAGES, max_size=8),
+    st.integers(0, 5),
+    st.sampled_from([-1, 0, SHORT]),
+    st.booleans(),
+    st.tuples(CAUSES, RUNS, st.booleans()),
+)
+def test_any_messages_end_in_the_same_places(
+    messages: list[Any], alert: int, short: int, asleep: bool, inside: tuple[int, int, bool]
+) -> None:
     ways = [Way(kind, alert=alert, short=short) for kind in LOOPS]
     for way in ways:
         way.writer.asleep = asleep
+        way.queue.cause, way.queue.run, is_here = inside
+        way.queue.thread = threading.get_ident() if is_here else 1
         for message in messages:
             way.send(message)
     assert ways[0].all == ways[1].all

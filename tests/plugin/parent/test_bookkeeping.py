@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 
+import msgspec
 import pytest
 
 from co2.errors import FlushTimeout, NotRunning
@@ -76,6 +77,20 @@ def test_small_batches_of_one_envelope_are_joined_within_the_room() -> None:
     assert isinstance(last, QueuedBatch)
     assert (last.skip, last.wanted) == (1, 1)
     assert (queue.bytes, len(queue)) == (0, 0)
+
+
+def test_batches_are_joined_where_the_causes_go_on() -> None:
+    queue = FairQueue()
+    for cause, run in ((10, 0), (12, 0), (15, 0), (17, 9), (19, 9), (0, 0), (0, 0)):
+        queue.put("", msgspec.structs.replace(queued(A, b"1", b"2"), cause=cause, run=run))
+    taken = []
+    window = Window()
+    while isinstance(batch := queue.take(10**6), QueuedBatch):
+        frame = window.give(batch)
+        assert isinstance(frame, Deliver)
+        taken.append((frame.first, batch.count, frame.position, frame.run))
+    assert taken == [(1, 4, 10, 0), (5, 2, 15, 0), (7, 4, 17, 9), (11, 4, 0, 0)]
+    assert [frame.position for frame in window.again() if isinstance(frame, Deliver)] == [10, 15, 17, 0]
 
 
 def test_joined_batches_keep_the_bound_of_a_batch() -> None:

@@ -147,7 +147,7 @@ def test_code_is_kept_only_where_no_old_call_goes_on(
             await until(Loaded)
             child.send(Start())
             batch = make_batch([pack({"data": received})])
-            child.send(Deliver(1, "a@1.2.3.4:5", ("1.2.3.4", 5), batch))
+            child.send(Deliver(1, 0, 0, "a@1.2.3.4:5", ("1.2.3.4", 5), batch))
             if received:
                 while not child.words.message(0) % 2:
                     await asyncio.sleep(0.005)

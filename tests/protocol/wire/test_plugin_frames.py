@@ -15,7 +15,7 @@ HOST = [
     f.Make(),
     f.Takeover("ham.spam.X_Spam", RAW),
     f.Start({"ham.spam.X_Spam": f.Progress(3, 4)}),
-    f.Deliver(1, "a@127.0.0.1:1", ("127.0.0.1", 1), BATCH, "ham.spam.X_Spam", 1),
+    f.Deliver(1, 48, 0, "a@127.0.0.1:1", ("127.0.0.1", 1), BATCH, "ham.spam.X_Spam", 1),
     f.Gap(3, 17, 29, "retention"),
     f.Call(7, "ham.spam.call_me", RAW),
     f.Flow(False),

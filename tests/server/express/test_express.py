@@ -445,6 +445,22 @@ def test_a_number_that_is_free_is_larger_in_each_frame_of_a_run(pairs: list[Pair
 
 
 @needs_c
+def test_results_show_the_number_that_has_come_where_it_is_larger(pairs: list[Pair], poll: select.epoll) -> None:
+    comes = NUMBERED._replace(numbers=(Number(9, "position", 7, True),))
+    becomes = PLAIN._replace(numbers=(Number(0, "first", 1), Number(0, "position", 7)))
+    data, wanted = [], []
+    for first, position in ((1, 7), (3, 9), (5, 70_000)):
+        numbered = NUMBERED._replace(numbers=(Number(9, "position", position),))
+        data.append(framed(COUNTED, filled(numbered, batch(2))))
+        shown = PLAIN._replace(numbers=(Number(0, "first", first), Number(0, "position", position)))
+        wanted.append(framed(COUNTED, filled(shown, batch(2))))
+    pairs[0].theirs.sendall(b"".join(data))
+    _, passed = run(poll, Expected(way(pairs[0], COUNTED, comes), [way(pairs[1], COUNTED, becomes)]))
+    assert passed == [(0, 0, (one,)) for one in wanted]
+    assert pairs[1].come() == b"".join(wanted)
+
+
+@needs_c
 def test_what_comes_meanwhile_joins_a_run_also_from_elsewhere_with_numbers_that_both_share(
     pairs: list[Pair], poll: select.epoll
 ) -> None:

@@ -213,7 +213,10 @@ class Stub:
         if self.number:
             envelope = queued.envelope
             address = envelope.client_address
-            frame = Deliver(self.number, envelope.host_id, address, queued.batch, envelope.sender, at=envelope.at)
+            frame = Deliver(
+                self.number, queued.cause, queued.run,
+                envelope.host_id, address, queued.batch, envelope.sender, at=envelope.at,
+            )  # fmt: skip
             self.got.append(encode_frame(frame)[4:])
 
     def deliver_from_network(self, queued: QueuedBatch) -> bool:
@@ -221,7 +224,7 @@ class Stub:
         return True
 
 
-def supervisor(*packages: Stub) -> Supervisor:
+def supervisor(*packages: Stub, number: tuple[int, int] = (0, 0)) -> Supervisor:
     made: Any = Supervisor(
         [],
         settings=None,  # type: ignore[arg-type]
@@ -232,14 +235,17 @@ def supervisor(*packages: Stub) -> Supervisor:
         flushed=None,  # type: ignore[arg-type]
         on_methods_changed=lambda: None,
         clock=lambda: AT,
+        next_number=lambda: number,
     )
     made._packages = {package.name: package for package in packages}
     found: Supervisor = made
     return found
 
 
-def forecast_of(carrying: Supervisor) -> SatelliteForecast:
+def forecast_of(carrying: Supervisor, *, causes: bool = False) -> SatelliteForecast:
     core = SatelliteCore(ME, Outbox(7, 10**6, lambda: None, lambda: None), lambda: ([], []))
+    core.causes = causes
+    core.live_position = 48_208
     return SatelliteForecast(core, carrying.packages, lambda: None, lambda: None)
 
 
@@ -248,11 +254,13 @@ AT = 1.7e9 + 0.25
 BATCH = make_batch([b"\x81\xa4data\x01"])
 
 
-@given(st.lists(stubs, min_size=1, max_size=4), st.sampled_from(["ham.m.X_Ham", "ham.m.X_Alone"]))
-def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, int, bool]], plugin: str) -> None:
+@given(st.lists(stubs, min_size=1, max_size=4), st.sampled_from(["ham.m.X_Ham", "ham.m.X_Alone"]), st.booleans())
+def test_what_siblings_get_of_what_a_plugin_sends(
+    rows: list[tuple[bool, bool, int, bool]], plugin: str, causes: bool
+) -> None:
     packages = [Stub(name, *row) for name, row in zip(("ham", "eggs", "spam", "bacon"), rows, strict=False)]
-    carrying = supervisor(*packages)
-    found = forecast_of(carrying).next_published("ham", plugin, [""])
+    carrying = supervisor(*packages, number=(7, 1) if causes else (0, 0))
+    found = forecast_of(carrying, causes=causes).next_published("ham", plugin, [""])
     carrying.published(packages[0], Publish(plugin, [""], BATCH), 1)  # type: ignore[arg-type]
     if found is None:
         concerned = [one for one in packages if not one.durable and not one.number]
@@ -267,13 +275,14 @@ def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, i
     assert {id(one): one.got for one in packages if one.got} == foreseen
 
 
-@given(stubs)
-def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int, bool]) -> None:
+@given(stubs, st.booleans())
+def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int, bool], causes: bool) -> None:
     package = Stub("ham", *row)
     carrying = supervisor(package)
-    found = forecast_of(carrying).next_delivered("ham", "a@1.2.3.4:5", ("1.2.3.4", 5))
+    found = forecast_of(carrying, causes=causes).next_delivered("ham", "a@1.2.3.4:5", ("1.2.3.4", 5))
     at = AT if carrying.wants_times("ham") else 0.0
-    carrying.deliver_to("ham", QueuedBatch(Envelope("a@1.2.3.4:5", ("1.2.3.4", 5), "", at), BATCH, 1))
+    envelope = Envelope("a@1.2.3.4:5", ("1.2.3.4", 5), "", at)
+    carrying.deliver_to("ham", QueuedBatch(envelope, BATCH, 1, cause=48_209 if causes else 0))
     if found is not None:
         assert [filled(found[1], BATCH, AT)] == package.got
     assert (found is not None) == bool(package.got)

@@ -53,7 +53,9 @@ def test_a_publish_of_a_plugin_host(plugin: str, of: list[str] | None, batch: by
     assert found == frames.encode_frame(frames.Publish(plugin, of, batch, live))[4:]
 
 
-@given(numbers, names, addresses, batches, names, st.integers(0, 2048), times, st.booleans())
+@given(
+    numbers, names, addresses, batches, names, st.integers(0, 2048), times, st.booleans(), numbers, numbers
+)  # fmt: skip
 def test_a_deliver_to_a_plugin_host(
     first: int,
     host_id: str,
@@ -63,10 +65,12 @@ def test_a_deliver_to_a_plugin_host(
     skip: int,
     at: float,
     timed: bool,
+    position: int,
+    run: int,
 ):
-    outline = host_outline(frames.Deliver(first, host_id, address, b"", sender, skip), timed=timed)
+    outline = host_outline(frames.Deliver(first, position, run, host_id, address, b"", sender, skip), timed=timed)
     assert outline.timed == timed
-    wanted = frames.Deliver(first, host_id, address, batch, sender, skip, at if timed else 0.0)
+    wanted = frames.Deliver(first, position, run, host_id, address, batch, sender, skip, at if timed else 0.0)
     assert filled(outline, batch, at) == frames.encode_frame(wanted)[4:]
 
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 #include <sys/socket.h>
 
@@ -18,6 +19,8 @@ static PyObject *text_asleep, *text_attend, *text_channel, *text_client_address,
 typedef struct {
     PyObject_HEAD
     Py_ssize_t alert;
+    unsigned long long cause, run;
+    unsigned long thread;
 } Level;
 
 typedef struct {
@@ -28,6 +31,10 @@ typedef struct {
 static PyMemberDef level_members[] = {
     {"alert", T_PYSSIZET, offsetof(Level, alert), 0,
      PyDoc_STR("Entries that may wait before their sender has to write them.")},
+    {"cause", T_ULONGLONG, offsetof(Level, cause), 0,
+     PyDoc_STR("Position of the message that the plugin is in, 0 for none.")},
+    {"run", T_ULONGLONG, offsetof(Level, run), 0, PyDoc_STR("Run that the cause is a number of, 0 for the log.")},
+    {"thread", T_ULONG, offsetof(Level, thread), 0, PyDoc_STR("The plugin's thread.")},
     {NULL},
 };
 
@@ -86,6 +93,57 @@ common_form(PyObject *message, PyObject **channel)
     return PyUnicode_CheckExact(*channel);
 }
 
+#define MAX_CAUSE 25 /* bytes of the key `cause` with its value, a list of two numbers, at most */
+
+/* Write a number in MessagePack's shortest form; return how many bytes it takes. */
+static Py_ssize_t
+write_number(unsigned long long value, unsigned char *out)
+{
+    if (value < 0x80) {
+        out[0] = (unsigned char)value;
+        return 1;
+    }
+    int form = value <= 0xFF ? 0 : value <= 0xFFFF ? 1 : value <= 0xFFFFFFFFu ? 2 : 3, bytes = 1 << form;
+    out[0] = (unsigned char)(0xCC + form);
+    for (int at = bytes; at; at--, value >>= 8)
+        out[at] = (unsigned char)value;
+    return 1 + bytes;
+}
+
+/* Write the key `cause` with the message that the plugin is in; return its bytes, 0 if this thread is in none. */
+static Py_ssize_t
+write_cause(const Level *level, unsigned char *out)
+{
+    if (!level->cause || level->thread != PyThread_get_thread_ident())
+        return 0;
+    memcpy(out, "\xa5" "cause", 6);
+    Py_ssize_t size = 6;
+    if (level->run) {
+        out[size++] = 0x92;
+        size += write_number(level->run, out + size);
+    }
+    return size + write_number(level->cause, out + size);
+}
+
+/* Return a new reference to an encoded message with its cause, if the plugin is in a message; NULL for an error. */
+static PyObject *
+with_cause(const Level *level, PyObject *packed)
+{
+    unsigned char cause[MAX_CAUSE];
+    Py_ssize_t size = PyBytes_GET_SIZE(packed), more = write_cause(level, cause);
+    const unsigned char *data = (unsigned char *)PyBytes_AS_STRING(packed);
+    if (!more || !size || (data[0] & 0xF0) != 0x80 || data[0] == 0x8F)
+        return Py_NewRef(packed);
+    PyObject *longer = PyBytes_FromStringAndSize(NULL, size + more);
+    if (longer) {
+        unsigned char *out = (unsigned char *)PyBytes_AS_STRING(longer);
+        memcpy(out, data, (size_t)size);
+        out[0]++; /* one key more */
+        memcpy(out + size, cause, (size_t)more);
+    }
+    return longer;
+}
+
 static int
 is_asleep(Send *self)
 {
@@ -120,7 +178,12 @@ append(Send *self, PyObject *packed, PyObject *channel)
 static PyObject *
 send_packed(Send *self, PyObject *packed, PyObject *channel)
 {
-    int done = PyBytes_CheckExact(packed) ? append(self, packed, channel) : 0;
+    int done = 0;
+    if (PyBytes_CheckExact(packed)) {
+        PyObject *whole = with_cause((Level *)self->queue, packed);
+        done = whole ? append(self, whole, channel) : -1;
+        Py_XDECREF(whole);
+    }
     if (done < 0)
         return NULL;
     if (!done)
@@ -231,6 +294,8 @@ static PyTypeObject SendType = {
 /* The arguments of give() that are the same for all messages. */
 typedef struct {
     PyObject *wants, *receive, *host_id, *client_address;
+    Level *level;             /* NULL for none */
+    unsigned long long cause; /* of the message at index 0, 0 for none */
 } Giving;
 
 /* Set a key of a message. One that could not be decoded is no dictionary, and raises its own error. */
@@ -283,8 +348,11 @@ give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyOb
         PyList_SET_ITEM(messages, at, Py_NewRef(Py_None));
         *word = first + 2 * (unsigned long long)at; /* progress: all messages before this one are done */
         int passed_over = message == Py_None ? 1 : is_passed_over(giving, message);
-        if (!passed_over)
+        if (!passed_over) {
+            if (giving->cause)
+                giving->level->cause = giving->cause + (unsigned long long)at;
             result = give_one(giving, message);
+        }
         Py_DECREF(message);
         if (passed_over < 0 || (!passed_over && !result))
             return NULL;
@@ -299,13 +367,18 @@ give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyOb
 static PyObject *
 give(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Giving giving;
-    PyObject *messages, *words, *jobs;
+    Giving giving = {0};
+    PyObject *messages, *words, *jobs, *level = Py_None;
     Py_ssize_t at, end, index;
     unsigned long long first;
-    if (!PyArg_ParseTuple(args, "O!nnOnKOOOOO", &PyList_Type, &messages, &at, &end, &words, &index, &first, &jobs,
-                          &giving.wants, &giving.receive, &giving.host_id, &giving.client_address))
+    if (!PyArg_ParseTuple(args, "O!nnOnKOOOOO|OK", &PyList_Type, &messages, &at, &end, &words, &index, &first, &jobs,
+                          &giving.wants, &giving.receive, &giving.host_id, &giving.client_address, &level,
+                          &giving.cause))
         return NULL;
+    if (PyObject_TypeCheck(level, &LevelType))
+        giving.level = (Level *)level;
+    else
+        giving.cause = 0;
     Py_buffer buffer;
     if (PyObject_GetBuffer(words, &buffer, PyBUF_CONTIG) < 0)
         return NULL;
@@ -315,6 +388,8 @@ give(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_ValueError, "an index is out of range, or the words have another size");
     else
         given = give_all(&giving, messages, at, end, jobs, (unsigned long long *)buffer.buf + index, first);
+    if (giving.level && (!given || PyTuple_GET_ITEM(given, 1) == Py_None))
+        giving.level->cause = 0; /* else it is still in that message: its result may have to be awaited */
     PyBuffer_Release(&buffer);
     return given;
 }

@@ -5,6 +5,9 @@ SOURCE: int
 
 class Level:
     alert: int
+    cause: int
+    run: int
+    thread: int
 
 class Sleeper:
     asleep: bool
@@ -36,5 +39,7 @@ def give(
     receive: Callable[[Any], Any],
     host_id: str,
     client_address: tuple[str, int],
+    level: Any = None,
+    cause: int = 0,
     /,
 ) -> tuple[int, Any]: ...

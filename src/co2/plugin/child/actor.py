@@ -129,7 +129,7 @@ class Actor:
         self._own_files: Path | None = None
         self._receiver = Receiver(
             self, channels, words, 2 * index,
-            times=kind.times, snapshot=snapshot_patterns(kind.snapshot, channels),
+            times=kind.times, snapshot=snapshot_patterns(kind.snapshot, channels), level=self._queue,
         )  # fmt: skip
         self._relay_filter: RelayFilter | None = None
         if issubclass(kind, Co2RelayPlugin):

@@ -3,13 +3,15 @@
 The position is in the message word of ``progress.py`` and nowhere else, so that a death changes nothing.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from co2.plugin.api import Co2Plugin
+from co2.plugin.child.causes import attributed
 from co2.plugin.child.decoding import open_batch, pieces, preview
-from co2.plugin.child.speedups import give
+from co2.plugin.child.speedups import Level, give
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Progress, Snapshot
 from co2.values import Message, channel_of
@@ -60,6 +62,7 @@ class Receiver:
         word: index of this plugin's message word.
         times: whether messages get a key ``at``.
         snapshot: patterns of the channels whose last values it wants, empty for none.
+        level: of the plugin's queue of sent messages, None for none: it learns which message the plugin is in.
 
     Attributes:
         failed: calls that raised.
@@ -74,6 +77,7 @@ class Receiver:
         *,
         times: bool = False,
         snapshot: Sequence[str] = (),
+        level: Level | None = None,
     ) -> None:
         self.failed = 0
         self._actor = actor
@@ -82,6 +86,7 @@ class Receiver:
         self._words = words
         self._word = word
         self._times = times
+        self._level = level
         self._inside = 0
         self._apart: tuple[Deliver, list[bytes]] | None = None
         self._on_trial = False
@@ -143,6 +148,9 @@ class Receiver:
         words, word, actor = self._words, self._word, self._actor
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
         first = 2 * frame.first + 1
+        level = self._level if frame.position else None
+        if level is not None:
+            level.run, level.thread = frame.run, threading.get_ident()
         while True:
             words[word] = first + 2 * at - 1  # all before this one are done
             if at == end:
@@ -162,9 +170,11 @@ class Receiver:
                     receive,
                     host_id,
                     client_address,
+                    level,
+                    frame.position,
                 )
                 if result is not None:
-                    actor.finished(result)
+                    actor.finished(result if level is None else attributed(result, level))
             except BaseException as error:
                 if words[word] % 2 == 0:
                     raise  # not within a message: out of memory, or it was thrown into this thread

@@ -5,6 +5,7 @@ because appending and slicing its front off are each one step that no other thre
 at a time takes from it, with the lock of ``writer.py``.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from co2.errors import TooBig
 from co2.plugin.child.speedups import Level, make_fast_send
 from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.wire.channel_patterns import MAX_CHANNEL, Interests, channels_of_frame, check_channel
+from co2.protocol.wire.message_keys import with_keys
 from co2.protocol.wire.plugin_frames.frames import Flush, Publish, encode_frame
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
 
@@ -51,6 +53,9 @@ _Sent = tuple[bytes, str, bool]
 
 QueuedEntry = bytes | _Sent | Flush
 """A small message without a channel; any other with its channel and whether it is live; or a flush."""
+
+MAX_CAUSE = 25
+"""Bytes of the key ``cause`` in a message. One that has no room for it goes without."""
 
 _NO_CHANNEL = [""]
 
@@ -93,6 +98,11 @@ class SendQueue(Level):
     def close(self) -> None:
         """Accept no more entries."""
         self.limit = self.alert = 0
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this thread is in a message that has a position: the cause of what it sends."""
+        return self.cause != 0 and self.thread == threading.get_ident()
 
     def cut(self) -> tuple[Publish | Flush, int]:
         """Remove and return the next frame, and the measured bytes freed. Not when empty."""
@@ -196,6 +206,8 @@ def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable
 
     def place(packed: bytes, channel: str | None) -> None:
         """Append a message that the quick path cannot check, or for which there is no room."""
+        if queue.cause and len(packed) <= MAX_MESSAGE_SIZE - MAX_CAUSE and queue.is_inside:
+            packed = with_keys(packed, {"cause": [queue.run, queue.cause] if queue.run else queue.cause})
         size = len(packed)
         entry: QueuedEntry = packed
         if channel is not None or size > SMALL:
@@ -214,6 +226,8 @@ def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable
 
     def send(data_dict: Mapping[str, Any]) -> None:
         """Send a message of any other form; pack() raises for an invalid one."""
+        if queue.cause and isinstance(data_dict, Mapping) and "cause" in data_dict and queue.is_inside:
+            data_dict = {key: value for key, value in data_dict.items() if key != "cause"}
         packed = pack(data_dict)
         # An Enum, a UUID: it may arrive as text.
         place(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)

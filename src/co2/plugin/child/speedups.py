@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from co2.compiled import is_of
 
 __all__ = ["COMPILED", "Level", "Sleeper", "give", "listen", "make_fast_send"]
@@ -23,10 +25,21 @@ class _Level:
 
     Attributes:
         alert: entries that may wait before their sender has to write them.
+        cause: position of the message that the plugin is in, 0 for none.
+        run: the end of a run of the satellite, if ``cause`` is a number of that run instead; 0 if not.
+        thread: the plugin's.
     """
 
-    __slots__ = ("alert",)
+    __slots__ = ("alert", "cause", "run", "thread")
     alert: int
+    cause: int
+    run: int
+    thread: int
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> "_Level":
+        self = super().__new__(cls)
+        self.cause = self.run = self.thread = 0
+        return self
 
 
 class _Sleeper:
@@ -46,6 +59,18 @@ class _QueueWriter(Protocol):
     def attend(self) -> None: ...
 
 
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _with_cause(queue: _Level, packed: bytes) -> bytes:
+    """Return an encoded message with the key ``cause``, if the plugin is in a message."""
+    first = packed[0] if packed else 0
+    if queue.thread != threading.get_ident() or not 0x80 <= first < 0x8F:
+        return packed
+    cause = _encode([queue.run, queue.cause] if queue.run else queue.cause)
+    return bytes((first + 1,)) + packed[1:] + b"\xa5cause" + cause
+
+
 def _make_fast_send(  # noqa: PLR0917 - as the compiled one
     queue: _Level,
     entries: list[Any],
@@ -60,10 +85,11 @@ def _make_fast_send(  # noqa: PLR0917 - as the compiled one
 
     Args:
         queue: the plugin's.
-        entries: the queue's; small messages are appended to it while it has room.
+        entries: the queue's; small messages are appended to it while it has room, with the key ``cause`` if the
+            plugin is in a message.
         writer: behind the queue.
         encode: returns the bytes of a message.
-        place: takes an encoded message that was not appended, and its channel, None if it has none.
+        place: takes an encoded message that was not appended, without cause, and its channel, None if it has none.
         other: takes messages of any other form, and those that cannot be encoded.
         small: bytes up to which a message is appended.
         short_channel: characters of a channel up to which a message is appended; -1 for no message with a channel.
@@ -81,13 +107,14 @@ def _make_fast_send(  # noqa: PLR0917 - as the compiled one
         except Exception:
             other(data_dict)
             return
-        if len(packed) > small or len(entries) >= queue.alert:
+        whole = _with_cause(queue, packed) if queue.cause else packed
+        if len(whole) > small or len(entries) >= queue.alert:
             place(packed, channel)
             return
         if channel is None:
-            append(packed)
+            append(whole)
         elif len(channel) <= short_channel:
-            append((packed, channel, False))
+            append((whole, channel, False))
         else:
             place(packed, channel)
             return
@@ -109,6 +136,8 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     receive: Callable[[Any], Any],
     host_id: str,
     client_address: tuple[str, int],
+    level: _Level | None = None,
+    cause: int = 0,
     /,
 ) -> tuple[int, Any]:
     """Pass messages to a plugin until there is other work.
@@ -124,6 +153,9 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
         wants: returns whether a message is wanted, None for all of them.
         receive: the plugin's.
         host_id, client_address: put into each message.
+        level: of the plugin's queue, None for none: its ``cause`` says which message the plugin is in. After a
+            result it still says so, since the result may have to be awaited.
+        cause: of the message at index 0, one more for each after it; 0 if they have none.
 
     Returns:
         The number of messages passed, and the result of ``receive`` for the last of them, None for none. If not
@@ -133,20 +165,27 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
         An exception of ``receive`` or ``wants``, or of setting a key in a message.
     """
     word = first + 2 * at
-    for passed in range(at, end):
-        if jobs:
-            return passed, None
-        message = messages[passed]
-        words[index] = word  # inside this one, done with all before it
-        word += 2
-        if message is None or (wants is not None and type(message) is dict and not wants(message)):
-            continue
-        message["host_id"] = host_id
-        message["client_address"] = client_address
-        result = receive(message)
-        if result is not None:
-            return passed + 1, result
-    return end, None
+    result: Any = None
+    try:
+        for passed in range(at, end):
+            if jobs:
+                return passed, None
+            message = messages[passed]
+            words[index] = word  # inside this one, done with all before it
+            word += 2
+            if message is None or (wants is not None and type(message) is dict and not wants(message)):
+                continue
+            if level is not None and cause:
+                level.cause = cause + passed
+            message["host_id"] = host_id
+            message["client_address"] = client_address
+            result = receive(message)
+            if result is not None:
+                return passed + 1, result
+        return end, None
+    finally:
+        if level is not None and result is None:
+            level.cause = 0
 
 
 class _Poll(threading.local):

@@ -55,6 +55,9 @@ class QueuedBatch(msgspec.Struct, frozen=True):
         skip: number of messages at the front that are not for the package.
         position: of the first message in the relay's log, for a durable package; else 0.
         log_id: of that log.
+        cause: of what plugins send in the first message, one more for each after it; 0 for none. A position in
+            the log, or, with ``run``, a number in that run of this satellite.
+        run: the end of that run's number, else 0.
     """
 
     envelope: Envelope
@@ -63,6 +66,8 @@ class QueuedBatch(msgspec.Struct, frozen=True):
     skip: int = 0
     position: int = 0
     log_id: str = ""
+    cause: int = 0
+    run: int = 0
 
     @property
     def size(self) -> int:
@@ -209,6 +214,8 @@ class FairQueue:
                 break
             if first.position and (item.position, item.log_id) != (first.position + count, first.log_id):
                 break  # only consecutive positions tell where each message is in the log
+            if (item.cause, item.run) != ((first.cause and first.cause + count), first.run):
+                break
             count += item.count
             size += len(item.batch)
             if count > MAX_BATCH_MESSAGES or size > min(room, MAX_BATCH_BYTES):
@@ -218,7 +225,7 @@ class FairQueue:
             self._pop(source)
         if len(batches) == 1:
             return first
-        return QueuedBatch(first.envelope, join_batches(batches), count, 0, first.position, first.log_id)
+        return msgspec.structs.replace(first, batch=join_batches(batches), count=count)
 
 
 class Window:
@@ -306,5 +313,6 @@ def _frame(first: int, item: QueuedBatch | GapRange) -> Deliver | Gap:
     envelope = item.envelope
     kind = Snapshot if envelope.is_snapshot else Deliver
     return kind(
-        first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip, envelope.at
-    )
+        first, item.cause, item.run,
+        envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip, envelope.at,
+    )  # fmt: skip

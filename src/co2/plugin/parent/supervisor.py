@@ -67,9 +67,11 @@ class Supervisor:
         network: NetworkQueries | None = None,
         order: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
+        next_number: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self.paused = ""
         self._clock = clock
+        self._next_number = next_number
         self.network = network or NoNetwork()
         self._settings = settings
         self._host_id = host_id
@@ -410,13 +412,14 @@ class Supervisor:
             frame: as the plugin host sent it.
             count: number of messages in it.
         """
+        run, number = (0, 0) if frame.live else self._next_number()
         for other in self._packages.values():
             sender = frame.plugin if other is package else ""
             # A durable one gets them from the relay, with a position to resume at.
             if other.wants(frame.channels, sender) and not other.durable:
                 at = self._clock() if other.times else 0.0
                 envelope = Envelope(self._host_id(), self._address(), sender, at)
-                other.deliver(package.name, QueuedBatch(envelope, frame.batch, count))
+                other.deliver(package.name, QueuedBatch(envelope, frame.batch, count, cause=number, run=run))
         self._on_publish(package.name, frame, count)
 
     def flushed(self, package: "Package") -> Awaitable[None]:

@@ -195,6 +195,7 @@ class RelayCore:
         self.takeovers = Takeovers(now)
         self.filter_chain = FilterChain()
         self.asks = False
+        self.causes = True
         self.closing = False
         self.fan_out = FanOut(log, self.events)
         self.snapshots = Snapshots(log, self.fan_out, self.events)
@@ -500,7 +501,7 @@ class RelayCore:
         peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
         welcome = Welcome(
             str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks,
-            anew=bool(gaps), name=peer.name, snapshots=True,
+            anew=bool(gaps), name=peer.name, snapshots=True, causes=self.causes,
         )  # fmt: skip
         if peer.token and self._receipts is not None and self._gives_receipts(peer):
             peer.receipt = self.fan_out.committed

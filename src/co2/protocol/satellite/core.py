@@ -68,6 +68,7 @@ from co2.protocol.wire.message_keys import channels_in
 from co2.protocol.wire.package_health import Health
 from co2.protocol.wire.plugin_frames import frames as plugin_frames
 from co2.protocol.wire.subscription_limits import bounded
+from co2.values import MAX_RUN
 
 __all__ = [
     "CallReceived",
@@ -162,6 +163,7 @@ class SatelliteCore:
         name: that the relay has given to this host; before that, the wish.
         receipts: the last one of each log that the relay has had, newest first; at most 1 + ``MAX_RECEIPTS``.
         gives_snapshots: the relay of the present link gives last values.
+        causes: the relay of the last link wants messages to say in which message they were sent.
         held: why the relay stores no messages, '' while it does.
         sent: called with what plugins send, as :meth:`publish`; None if nobody wants it.
         heard: called with each numbered frame of the live stream and its number of messages; likewise.
@@ -192,6 +194,7 @@ class SatelliteCore:
         self.sent: Callable[[str, plugin_frames.Publish, int], None] | None = None
         self.heard: Callable[[Deliver, int], None] | None = None
         self.gives_snapshots = False
+        self.causes = False
         self._wish_number = 0
         self._sent: dict[str, tuple[int, int]] | None = None
         self._names = names
@@ -316,6 +319,7 @@ class SatelliteCore:
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
         self.gives_snapshots = welcome.snapshots
+        self.causes = welcome.causes
         self.state = next_state(SATELLITE, self.state, Welcome)
         self.outbox.again()
         for reader in self._readers.values():
@@ -520,6 +524,15 @@ class SatelliteCore:
             return
         batch = frame.batch
         self._write(Publish(0, 0, package, frame.plugin, frame.channels, crc32(batch), batch))
+
+    def next_number(self) -> tuple[int, int]:
+        """Return the end of the run and the number of the plugins' next message, as causes have them.
+
+        Returns:
+            (0, 0) if the relay wants no causes.
+        """
+        run = self.outbox.epoch & MAX_RUN
+        return (run, self.outbox.last + 1) if self.causes and run else (0, 0)
 
     def _keep_receipt(self, receipt: Receipt) -> None:
         others = (one for one in self.receipts if one.log_id != receipt.log_id)

@@ -276,6 +276,7 @@ class Welcome(_Frame):
             anew.
         name: that the relay has given the satellite; '' from a relay older than names.
         snapshots: the relay supports :class:`Snapshot`; packages of an older one's satellites do not wait for it.
+        causes: messages that plugins send while they receive one say which one; not for an older relay.
     """
 
     host_id: str
@@ -288,6 +289,7 @@ class Welcome(_Frame):
     anew: bool = False
     name: HostName = ""
     snapshots: bool = False
+    causes: bool = False
 
 
 class Ack(_Frame):

@@ -1,4 +1,4 @@
-"""The keys of encoded messages that hosts look at: channel and ttl. Never on the way of a message.
+"""The keys of encoded messages that hosts look at: channel, ttl and cause. Never on the way of a message.
 
 Hosts move batches unread. Only whoever asks for last values makes its relay look into some of them.
 """
@@ -12,7 +12,7 @@ from co2.errors import BadRequest, ValueRefused
 from co2.protocol.wire.batch import DROPPED, split_batch
 from co2.values import channel_of, is_duration, unpack
 
-__all__ = ["MessageKeys", "channels_in", "has_expired", "keys_of", "parts_of", "with_keys"]
+__all__ = ["MessageKeys", "cause_of", "channels_in", "has_expired", "keys_of", "parts_of", "with_keys"]
 
 
 class MessageKeys(msgspec.Struct):
@@ -49,6 +49,21 @@ def keys_of(packed: bytes) -> MessageKeys | None:
     return MessageKeys(channel_of(message), message.get("ttl"))
 
 
+class _Cause(msgspec.Struct):
+    cause: Any = None
+
+
+_decode_cause = msgspec.msgpack.Decoder(_Cause).decode
+
+
+def cause_of(packed: bytes) -> Any:
+    """Return the cause of a message, as its sender chose it; None for none, or if it cannot be decoded."""
+    try:
+        return _decode_cause(packed).cause
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
 def channels_in(batch: bytes) -> tuple[str, ...]:
     """Return the channels of a batch's messages, each once, without ''."""
     keys: Iterable[MessageKeys | None]
@@ -76,7 +91,9 @@ def with_keys(packed: bytes, keys: Mapping[str, Any]) -> bytes:
     else:
         return packed
     more = b"".join(_encode(key) + _encode(value) for key, value in keys.items())
-    return bytes((_MAP32,)) + (count + len(keys)).to_bytes(4, "big") + packed[begin:] + more
+    count += len(keys)
+    head = bytes((0x80 + count,)) if count < 16 else bytes((_MAP32,)) + count.to_bytes(4, "big")
+    return head + packed[begin:] + more
 
 
 def parts_of(batch: bytes) -> list[bytes]:

@@ -46,6 +46,7 @@ ROUTES = (
     Route("GET", "/api/methods", "see", "the methods that can be called"),
     Route("GET", "/api/status", "see", "this host: version, counters, limits, problems"),
     Route("GET", "/api/last", "see", "the last message on each channel", of_relay=True),
+    Route("GET", "/api/why", "see", "which message made a message happen", of_relay=True),
     Route("GET", "/api/log", "see", "messages of the log as JSON Lines", of_relay=True),
     Route("GET", "/live", "see", "messages as they come, over a WebSocket", of_relay=True, is_socket=True),
 )

@@ -7,7 +7,7 @@
    It does its work as if nothing had been written, and leaves out the bytes that have been.
 
    Numbers in frames grow with each frame, by its number of messages. Their next values are kept in counters. A number
-   must be equal to its counter; one that is free may also be larger.
+   must be equal to its counter; one that is free may also be larger, and then the counter follows it.
 
    A frame may be the answer to another one. It is passed on only if that one was passed on before it in the same run, is
    the oldest one that its receiver has not answered yet, and has as many messages.
@@ -323,6 +323,13 @@ static int is_same_frame(const Way *one, const Way *other)
            !memcmp(one->numbers, other->numbers, sizeof one->numbers);
 }
 
+/* Set the counters of the numbers that have come, which may be larger than expected, for the results of the frame. */
+static void follow_numbers(const Expected *expected, const Batch *batch, Counters *counters)
+{
+    for (int which = 0; which < expected->in.number_count; which++)
+        counters->values[expected->in.numbers[which].counter] = batch->numbers[which];
+}
+
 /* Advance the counters of a frame by its messages; a counter that is in several places advances once. */
 static void advance_counters(const Expected *expected, const Batch *batch, Counters *counters)
 {
@@ -501,6 +508,7 @@ static int pass_on(const Expected *expected, int count, int descriptor, Counters
         passed->which = which;
         passed->segment = run->segment_count - 1;
         Py_ssize_t size = 0;
+        follow_numbers(one, &batch, counters);
         for (int out = 0; out < one->count; out++) {
             const Way *way = &one->outs[out];
             if (!out || !is_same_frame(way, way - 1))
@@ -676,6 +684,7 @@ static PyObject *written_for(const Expected *one, const Run *run, const Passed *
     unsigned char frame[MAX_SIZE + MAX_HEAD + 64];
     Batch batch;
     is_expected(&one->in, run->data + passed->begin, run->size - passed->begin, counters, &batch);
+    follow_numbers(one, &batch, counters);
     PyObject *written = PyTuple_New(one->count);
     for (int out = 0; written && out < one->count; out++) {
         write_frame(&one->outs[out], &batch, counters, run->segments[passed->segment].packed_time, frame);

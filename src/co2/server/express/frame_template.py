@@ -18,7 +18,7 @@ from co2.protocol.wire.plugin_frames.frames import Deliver as HostDeliver
 from co2.protocol.wire.plugin_frames.frames import Publish as HostPublish
 from co2.protocol.wire.plugin_frames.frames import Transit, Transited
 
-__all__ = ["CRC", "RUN_BYTES", "TIME_SIZE", "Number", "Outline", "host_outline", "link_outline"]
+__all__ = ["CRC", "POSITION", "RUN_BYTES", "TIME_SIZE", "Number", "Outline", "host_outline", "link_outline"]
 
 CRC = 0xFFFFFFFF
 """Placeholder of a checksum, encoded in as many bytes as all checksums but the 65,536 smallest."""
@@ -29,6 +29,9 @@ must have room for all of them."""
 
 TIME_SIZE = 9
 """Bytes of a time in MessagePack."""
+
+POSITION = "position"
+"""Counter of the positions in the log."""
 
 _UINT_8 = 0xCC
 """The first of MessagePack's formats of a number that begin with a byte for its length."""
@@ -46,7 +49,7 @@ class Number(NamedTuple):
         at: bytes of the head before it.
         counter: the counter that it shows. With each frame that passes, a counter grows by the frame's messages.
         value: in the next frame.
-        is_free: it may also be larger: the frame's results do not depend on it.
+        is_free: it may also be larger; the frame's results show the number that has come.
     """
 
     at: int
@@ -107,7 +110,7 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
     numbers: tuple[Number, ...] = ()
     if isinstance(frame, Deliver):
         before = (frame.package, frame.host_id, frame.client_address, frame.epoch)
-        numbers = (Number(at, "position", frame.position, is_free),)
+        numbers = (Number(at, POSITION, frame.position, is_free),)
         data = _without(data, at)
     at += sum(len(_encode(value)) for value in before)
     numbers += (Number(at, (whose, frame.epoch), frame.seq, is_free),)
@@ -115,13 +118,18 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
 
 
 def host_outline(
-    frame: HostPublish | HostDeliver | Transit | Transited, whose: Hashable = "", *, timed: bool = False
+    frame: HostPublish | HostDeliver | Transit | Transited,
+    whose: Hashable = "",
+    place: Hashable = POSITION,
+    *,
+    timed: bool = False,
 ) -> Outline:
     """Return the outline of a frame between host and plugin host without messages.
 
     Args:
         frame: the next one.
         whose: package of the number.
+        place: counter of the position of a Deliver.
         timed: whether the package wants to know when messages came.
     """
     behind: tuple[object, ...] = ()
@@ -137,9 +145,14 @@ def host_outline(
         return Outline(data, False, tail)
     at = _TAGS[type(frame)]
     number = frame.first if isinstance(frame, HostDeliver) else frame.number
+    numbers: tuple[Number, ...] = (Number(at, whose, number),)
+    data = _without(data, at)
+    if isinstance(frame, HostDeliver) and frame.position:
+        numbers += (Number(at, place, frame.position),)
+        data = _without(data, at)
     if timed:
         tail = tail[:-TIME_SIZE]
-    return Outline(_without(data, at), False, tail, (Number(at, whose, number),), timed)
+    return Outline(data, False, tail, numbers, timed)
 
 
 def _without(data: bytes, at: int) -> bytes:

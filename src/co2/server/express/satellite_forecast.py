@@ -1,13 +1,13 @@
 """The frames that a satellite expects next, for the express: from plugins to the link, and the other way round."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from co2.plugin.parent.package import Package
 from co2.plugin.parent.process import Child
 from co2.protocol.satellite.core import SatelliteCore
 from co2.protocol.wire.link_frames import MAX_NUMBER, Deliver, Publish
 from co2.protocol.wire.plugin_frames import frames as plugin_frames
-from co2.server.express.frame_template import CRC, RUN_BYTES, Outline, host_outline, link_outline
+from co2.server.express.frame_template import CRC, POSITION, RUN_BYTES, Outline, host_outline, link_outline
 from co2.server.express.loop import Expected
 from co2.server.express.recent_streams import SMALL, RecentStreams
 from co2.server.express.ways import LinkEnd, expected_or_none, host_way, link_way_in, link_way_out
@@ -85,10 +85,11 @@ class SatelliteForecast:
         if carried is None or (child := carried.sender) is None:
             return None
         siblings = []
+        epoch, (run, seq) = self._core.outbox.epoch, self._core.next_number()
         for other in self._packages.values():
             sender = plugin if other is carried else ""
             if other.wants(channels, sender) and not other.durable:
-                gets = _to_host(other, str(host_id), (host_id.ip, host_id.port), sender)
+                gets = _to_host(other, str(host_id), (host_id.ip, host_id.port), sender, (seq, run, ("", epoch)))
                 if gets is None:
                     return None
                 siblings.append(gets)
@@ -128,7 +129,8 @@ class SatelliteForecast:
         carried = self._packages.get(package)
         if carried is None or not carried.receives:
             return None
-        return _to_host(carried, host_id, address, "")
+        place = self._core.live_position + 1 if self._core.causes else 0
+        return _to_host(carried, host_id, address, "", (place, 0, POSITION))
 
     # ---- both ends ---------------------------------------------------------------------------------------
 
@@ -173,9 +175,13 @@ class SatelliteForecast:
         return expected_or_none(link_way_in(wire, comes), becomes)
 
 
-def _to_host(package: Package, host_id: str, address: tuple[str, int], sender: str) -> ToHost | None:
+def _to_host(
+    package: Package, host_id: str, address: tuple[str, int], sender: str, place: tuple[int, int, Hashable]
+) -> ToHost | None:
+    """Return the frame for a package; ``place`` is the position of its first message, a run, and the counter."""
     if (found := package.next_delivery(RUN_BYTES)) is None:
         return None
     child, number = found
-    frame = plugin_frames.Deliver(number, host_id, address, b"", sender)
-    return child, host_outline(frame, ("package", package.name), timed=package.times)
+    position, run, counter = place
+    frame = plugin_frames.Deliver(number, position, run, host_id, address, b"", sender)
+    return child, host_outline(frame, ("package", package.name), counter, timed=package.times)

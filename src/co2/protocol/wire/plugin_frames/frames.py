@@ -128,6 +128,9 @@ class Deliver(Frame):
 
     Attributes:
         first: number of the batch's first one; numbers count per package from 1 and are never reused.
+        position: of the first one in the relay's log, for the causes of what plugins send; 0 for none. Of messages
+            of this satellite, which the relay may not have yet, it is the number in a run of the satellite.
+        run: the end of the run's own number, if ``position`` is a number of a run; else 0.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
         batch: the messages.
@@ -139,6 +142,8 @@ class Deliver(Frame):
     """
 
     first: int
+    position: int
+    run: int
     host_id: str
     client_address: tuple[str, int]
     batch: bytes
