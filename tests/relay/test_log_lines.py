@@ -118,6 +118,7 @@ def run(log: Log, test: Any) -> None:
             async with asyncio.timeout(20):
                 await test(lines)
         finally:
+            lines.lines.close()
             lines.reader.close()
 
     asyncio.run(main())
@@ -185,7 +186,7 @@ def test_only_wanted_channels_are_told() -> None:
 def test_many_lines_come_in_pieces() -> None:
     async def test(lines: Lines) -> None:
         pieces = await lines.pieces()
-        assert len(pieces) > 50
+        assert len(pieces) > 30
         assert max(map(len, pieces)) < 2 * PIECE
         assert b"".join(pieces).count(b"\n") == 20_000
 

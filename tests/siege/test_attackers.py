@@ -10,7 +10,8 @@ import pytest
 from co2.protocol.wire.websocket import PING, PONG, control_frame
 from tests.attacks.raw_link import RawLink
 from tests.siege import attackers
-from tests.siege.attackers import ATTACKS, SENT_AWAY, Answers, Site, go_on, pour
+from tests.siege.attackers import go_on
+from tests.siege.site import ATTACKS, SENT_AWAY, Answers, Site, pour
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

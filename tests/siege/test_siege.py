@@ -20,10 +20,15 @@ RATE = 100.0
 """Messages a second, for the same reason."""
 
 
+AT_THE_DOOR = [name for name, attack in ATTACKS.items() if attack.__module__.endswith("door_attackers")]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_satellites_that_mean_well_notice_nothing(tmp_path: Path) -> None:
-    siege = Siege(tmp_path, calm=4.0, seconds=20.0, rate=RATE, floor=FLOOR)
+@pytest.mark.parametrize("at_the_door", [False, True], ids=["links and XML-RPC", "the JSON door"])
+def test_satellites_that_mean_well_notice_nothing(tmp_path: Path, at_the_door: bool) -> None:
+    attacks = [name for name in ATTACKS if (name in AT_THE_DOOR) is at_the_door]
+    siege = Siege(tmp_path, calm=4.0, seconds=20.0, attacks=attacks, rate=RATE, floor=FLOOR)
     measured = asyncio.run(siege.run())
     assert verdict(measured, FLOOR) == []
     assert measured.received == 9 * measured.sent

@@ -151,7 +151,7 @@ class RelayHost(RoleHost):
         self._why = WhyMethods(relay.core, self.log, reader=relay.reader, waiters=relay.waiters)
         relay.core.fan_out.last_values.overfull = self._overfull
         self._add_methods()
-        lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
+        self._lines = lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
         routes = JsonRoutes(
             self._messages,
             self._members,
@@ -210,6 +210,7 @@ class RelayHost(RoleHost):
         await self.relay.stop()
         await self._viewers.stop()
         await self.server.stop()
+        self._lines.close()
         self.routes.long.close()
         await self._client.close()
         await self._keeper.close()

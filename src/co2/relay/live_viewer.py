@@ -144,6 +144,11 @@ class Viewer:
             self.tell(skipped_frame(self.skipped))
             self.skipped = 0
 
+    @property
+    def unread(self) -> int:
+        """Bytes that wait for it to read."""
+        return self._wire.buffered
+
     def close(self, why: str) -> None:
         """Close in good order."""
         self._wire.close(NORMAL, why)

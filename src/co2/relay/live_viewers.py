@@ -48,6 +48,9 @@ MAX_LIVE_ENTRIES = 4_096
 FRAME = 64 * 1024
 """Bytes of messages after which a frame is sent."""
 
+MAX_LONG = 32 * 1024 * 1024
+"""Bytes that all viewers together have not read, above which none gets a message longer than :data:`FRAME`."""
+
 READ = 256 * 1024
 """Bytes that are read from the log's memory at once."""
 
@@ -152,7 +155,7 @@ class LiveViewers:
                 self._news.clear()
                 await self._send_stored()
                 await self._send_live()
-                self._flush()
+                await self._flush()
                 for viewer in self._viewers:
                     viewer.show_progress(self._cursor)
                     viewer.look()
@@ -256,8 +259,27 @@ class LiveViewers:
                         self._end_frame(viewer)
                         viewer.miss(1)
                     continue
+                if len(text) > FRAME:
+                    began = await self._send_long(text, viewers, began)
+                    continue
                 for viewer in viewers:
                     self._add(viewer, text)
+                    if monotonic() - began > STEP:
+                        began = await self._turns.pause(began)
+            if monotonic() - began > STEP:
+                began = await self._turns.pause(began)
+        return began
+
+    async def _send_long(self, text: bytes, viewers: list[Viewer], began: float) -> float:
+        """Give a long message to viewers, one after the other, as far as there is room for it."""
+        frame = messages_frame([text])
+        for viewer in viewers:
+            self._end_frame(viewer)
+            if viewer in self._viewers:
+                if sum(one.unread for one in self._viewers) + len(frame) > MAX_LONG:
+                    viewer.miss(1)
+                else:
+                    viewer.give(frame, 1)
             if monotonic() - began > STEP:
                 began = await self._turns.pause(began)
         return began
@@ -271,9 +293,13 @@ class LiveViewers:
         if frame.size >= FRAME:
             self._end_frame(viewer)
 
-    def _flush(self) -> None:
+    async def _flush(self) -> None:
+        began = monotonic()
         for viewer in [*self._frames]:
             self._end_frame(viewer)
+            if monotonic() - began > STEP:
+                began = await self._turns.pause(began)
+        self._turns.spend(began)
 
     def _end_frame(self, viewer: Viewer) -> None:
         frame = self._frames.pop(viewer, None)

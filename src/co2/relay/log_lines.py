@@ -2,14 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any
 
 import msgspec
 
-from co2.errors import BadParams, BadRequest, Busy, ValueRefused
+from co2.errors import BadParams, BadRequest, Busy, Unreachable, ValueRefused
 from co2.exact_json.messages import message_out
 from co2.exact_json.writer import write, write_exact
 from co2.protocol.relay.log import Entry, LogGap
@@ -17,9 +18,10 @@ from co2.protocol.wire.channel_patterns import MAX_PATTERNS, Interests
 from co2.protocol.wire.link_frames import BEGINNING
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
-from co2.relay.message_reader import DEAR, LogMessage, MessageReader, unreadable
+from co2.relay.message_reader import DEAR, LogMessage, MessageReader, messages_in, unreadable
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.sources import LOOPBACK, BySource, source_of
+from co2.thread_priority import short_turns
 
 __all__ = ["HEARTBEAT", "LogLines", "LogQuery", "channel_of_packed", "gap_text", "message_text", "read_query"]
 
@@ -29,8 +31,15 @@ MAX_READERS = 32
 MAX_READERS_OF_ADDRESS = 16
 """The same for one address; this machine's loopback interface may have all."""
 
-PIECE = 32 * 1024
+PIECE = 64 * 1024
 """Bytes of lines after which they are passed on, for a reader to take before more are made."""
+
+SHORT = 2 * 1024
+"""Bytes of messages up to which their lines are made at once. Those of more are made in a thread: the event loop
+passes small messages on without the interpreter, which the thread has meanwhile, and hears at once of others."""
+
+MAX_REST = 0.1
+"""Seconds that the thread rests at most after a step."""
 
 HEARTBEAT = 15.0
 """Seconds without a message after which a reader that follows gets an empty line: a dead one is noticed."""
@@ -126,6 +135,15 @@ class LogLines:
         self._waiters = waiters
         self._turns = turns
         self._readers: BySource[object] = BySource()
+        self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
+        self._rest_until = 0.0
+
+    def close(self) -> None:
+        """Stop the thread; readers whose lines wait for it end with an error."""
+        self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, query: LogQuery, end: tuple[str, int]) -> AsyncGenerator[bytes, None]:
         """Yield lines in pieces; the first one is empty and comes once the reader is admitted.
@@ -188,73 +206,101 @@ class LogLines:
                 yield b"\n"
 
     async def _up_to(self, until: int, lines: "_Lines", name: str) -> AsyncGenerator[bytes, None]:
-        began = monotonic()
         while lines.after < until and lines.left > 0:
-            self._turns.spend(began)
             chunk = await self._reader.chunk(lines.after, name)
-            began = monotonic()
             before = lines.after
             if chunk.gap is not None:
                 lines.gap(chunk.gap)
-            for entry in chunk.entries:
-                for message in self._wanted(entry, lines, until):
-                    await self._add(message, lines)
-                    if lines.size >= PIECE:
-                        self._turns.spend(began)
-                        yield lines.take()
-                        began = monotonic()
-                    if monotonic() - began > STEP:
-                        began = await self._rest(began)
-                lines.after = max(lines.after, min(entry.end, until))
-                if lines.left <= 0 or lines.after >= until:
-                    break
-                if monotonic() - began > STEP:
-                    began = await self._rest(began)
-            else:
+            steps = _steps(chunk.entries, lines, until)
+            is_short = sum(len(entry.batch) for entry in chunk.entries) <= SHORT
+            while (step := next(steps, None) if is_short else await self._apart(steps)) is not None:
+                if isinstance(step, bytes):
+                    yield step
+                else:
+                    async for piece in self._dear(step, lines):
+                        yield piece
+            if lines.left > 0 and lines.after < until:
                 lines.after = max(lines.after, min(chunk.next, until))
                 if lines.after == before:
                     lines.after = until  # nothing is there
-        self._turns.spend(began)
         if lines.size:
             yield lines.take()
 
-    async def _rest(self, began: float) -> float:
-        """Do nothing for as long as a part took: the log may be long, and nobody waits for all of it.
+    async def _apart(self, steps: Iterator[bytes | LogMessage]) -> bytes | LogMessage | None:
+        """Do the next step in the thread: meanwhile the event loop passes messages on, see :data:`SHORT`."""
+        if self._closed:
+            raise Unreachable("the relay is stopping")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="log-lines")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._do, steps)
 
-        Args:
-            began: monotonic seconds at which the part began.
-
-        Returns:
-            Those at which the next one begins.
-        """
-        self._turns.spend(began)
-        await asyncio.sleep(monotonic() - began)
-        return await self._turns.pause(monotonic())  # there may be many readers
-
-    def _wanted(self, entry: Entry, lines: "_Lines", until: int) -> Iterator[LogMessage]:
-        channels = lines.query.channels
-        if entry.position > until or (channels is not None and not channels.wants(entry.channels)):
-            return
+    def _do(self, steps: Iterator[bytes | LogMessage]) -> bytes | LogMessage | None:
+        """Do a step, after a rest as long as the one before: readers together use half of the time at most."""
+        sleep(max(0.0, min(MAX_REST, self._rest_until - monotonic())))
+        began = monotonic()
         try:
-            messages = self._reader.messages_of(entry, lines.after)
-        except BadRequest:
-            lines.gap(unreadable(max(entry.position - 1, lines.after), entry.end))
-            return
-        is_one = entry.channels is not None and len(entry.channels) == 1
-        for message in messages:
-            if message.position > until or lines.left <= 0:
-                return
-            if channels is None or is_one or channels.wants_one(channel_of_packed(message.packed)):
-                yield message
+            with short_turns():
+                return next(steps, None)
+        finally:
+            ended = monotonic()
+            self._rest_until = ended + (ended - began)
 
-    async def _add(self, message: LogMessage, lines: "_Lines") -> None:
+    async def _dear(self, message: LogMessage, lines: "_Lines") -> AsyncGenerator[bytes, None]:
+        """Add a message that is written elsewhere; yield a long one in parts, each in a turn of its own."""
         try:
-            if len(message.packed) > DEAR:
-                lines.add(await self._reader.written(message, message_text))
-            else:
-                lines.add(message_text(message))
+            text = await self._reader.written(message, message_text)
         except ValueRefused:
             lines.gap(unreadable(message.position - 1, message.position))
+            return
+        if len(text) < PIECE:
+            lines.add(text)
+            return
+        if lines.size:
+            yield lines.take()
+        lines.left -= 1
+        for at in range(0, len(text), PIECE):
+            began = monotonic()
+            part = text[at : at + PIECE]
+            yield part if at + PIECE < len(text) else part + b"\n"
+            await self._turns.pause(max(began, monotonic() - STEP))  # the reader may not have read for a while
+
+
+def _steps(entries: Iterable[Entry], lines: "_Lines", until: int) -> Iterator[bytes | LogMessage]:
+    """Add the messages of entries to lines; yield whatever fills a piece, and each message that is dear to write.
+
+    Nothing else may use the lines meanwhile, except between two steps.
+    """
+    for entry in entries:
+        for message in _wanted(entry, lines, until):
+            if len(message.packed) > DEAR:
+                yield message
+            else:
+                try:
+                    lines.add(message_text(message))
+                except ValueRefused:
+                    lines.gap(unreadable(message.position - 1, message.position))
+            if lines.size >= PIECE:
+                yield lines.take()
+        lines.after = max(lines.after, min(entry.end, until))
+        if lines.left <= 0 or lines.after >= until:
+            return
+
+
+def _wanted(entry: Entry, lines: "_Lines", until: int) -> Iterator[LogMessage]:
+    channels = lines.query.channels
+    if entry.position > until or (channels is not None and not channels.wants(entry.channels)):
+        return
+    try:
+        messages = messages_in(entry, lines.after)
+    except BadRequest:
+        lines.gap(unreadable(max(entry.position - 1, lines.after), entry.end))
+        return
+    is_one = entry.channels is not None and len(entry.channels) == 1
+    for message in messages:
+        if message.position > until or lines.left <= 0:
+            return
+        if channels is None or is_one or channels.wants_one(channel_of_packed(message.packed)):
+            yield message
 
 
 class _Lines:

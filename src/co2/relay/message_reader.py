@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from co2.protocol.wire.batch import DROPPED, split_batch
 from co2.relay.durable_log import DurableLog
 from co2.thread_priority import short_turns
 
-__all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
+__all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "messages_in", "unreadable"]
 
 MAX_WRITTEN = 16 * 1024 * 1024
 """Bytes of messages written as XML or JSON that are kept for the next reader."""
@@ -207,11 +207,7 @@ class MessageReader:
                 self._apart[entry.position] = parts
                 if len(self._apart) > KEPT_APART:
                     self._apart.popitem(last=False)
-        return [
-            LogMessage(position, entry.host_id, entry.client_address, packed, entry.plugin, entry.at)
-            for position, packed in enumerate(parts, entry.position)
-            if position > after and packed != DROPPED
-        ]
+        return _messages(entry, parts, after)
 
     async def chunk(self, after: int, reader: str, max_bytes: int = _CHUNK) -> Reading:
         """Read some entries after a cursor, from memory or disk.
@@ -225,6 +221,23 @@ class MessageReader:
         if reading.on_disk:
             reading = await self._read_disk(reader, after, max_bytes)
         return reading
+
+
+def messages_in(entry: Entry, after: int) -> list[LogMessage]:
+    """Split an entry as :meth:`MessageReader.messages_of` does, in any thread.
+
+    Raises:
+        BadRequest: it cannot be split.
+    """
+    return _messages(entry, split_batch(entry.batch, patient=False), after)
+
+
+def _messages(entry: Entry, parts: Iterable[bytes], after: int) -> list[LogMessage]:
+    return [
+        LogMessage(position, entry.host_id, entry.client_address, packed, entry.plugin, entry.at)
+        for position, packed in enumerate(parts, entry.position)
+        if position > after and packed != DROPPED
+    ]
 
 
 def unreadable(after: int, following: int) -> LogGap:

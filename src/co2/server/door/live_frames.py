@@ -31,6 +31,9 @@ __all__ = [
 
 SUBPROTOCOL = "co2.live.1"
 
+MAX_TOKENS = 4_096
+"""Tokens of all patterns in one ``want``: what it takes to compare them is made of each at the first message."""
+
 MAX_REF = 64
 """Characters of a ``ref`` that is text."""
 
@@ -127,6 +130,8 @@ def _interests(wanted: Any) -> Interests:
         raise BadParams("key 'channels': expected a list of patterns; null for all messages")
     if len(channels) > MAX_PATTERNS:
         raise BadParams(f"key 'channels': {len(channels)} patterns; at most {MAX_PATTERNS}")
+    if (tokens := sum(one.count(".") + 1 for one in channels)) > MAX_TOKENS:
+        raise BadParams(f"key 'channels': {tokens} tokens in all patterns; at most {MAX_TOKENS}")
     try:
         return Interests(channels)
     except BadRequest as error:
