@@ -87,6 +87,50 @@ def test_send_reads_lines(net: Network) -> None:
     assert co2(net, "send", "-", stdin="").returncode == 0
 
 
+def test_why_shows_what_made_a_message_happen_and_moves_no_cursor(net: Network) -> None:
+    def sent(message: dict[str, object]) -> int:
+        found: int = json.loads(co2(net, "send", json.dumps(message), "--json").stdout)["position"]
+        return found
+
+    first = sent({"channel": "\x1b[2J", "data": "\x9b31m\n"})
+    second = sent({"channel": "why.test", "data": "x" * 500, "cause": first})
+    third = sent({"channel": "why.test", "data": "x" * 9000, "cause": second})
+    done = co2(net, "why", "--last", "why.test")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(rf"{third}  [\d:.]{{12}}  why\.test \(90\d\d bytes\)  from [\w@.:-]+", lines[0])
+    assert lines[1].startswith(f"because {second} ")
+    assert "xxx…  from " in lines[1]
+    assert len(lines[1]) < 250
+    assert lines[2].startswith(f"because {first} ")
+    assert lines[3:] == ["which has no cause"]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout)
+    later = sent({"data": 1, "cause": 2**62})
+    assert co2(net, "why", str(later)).stdout.splitlines()[1] == (
+        f"and no further: message {later} says that {2**62} made it happen, which is not before it: a position in "
+        "an earlier log, or made up"
+    )
+    assert co2(net, "why", str(first)).stdout.splitlines()[1:] == ["it has no cause"]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ((), "POSITION, or --last CHANNEL"),
+        (("7", "--last", "a"), "POSITION, or --last CHANNEL"),
+        (("one",), "not a valid integer"),
+        (("1",), "1 is not in the range"),
+        (("--last", ">"), "channels; co2 last shows them"),
+    ],
+)
+def test_why_asks_for_one_message(net: Network, args: tuple[str, ...], says: str) -> None:
+    for channel in ("why.one", "why.two"):
+        assert co2(net, "send", json.dumps({"channel": channel, "data": 1})).returncode == 0
+    done = co2(net, "why", *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
 def test_who_has_sent_does_not_stay_in_the_list(net: Network) -> None:
     co2(net, "send", '{"data": 1}')
     with net.relay.proxy() as proxy:
@@ -333,7 +377,9 @@ def test_a_relay_of_another_machine_needs_an_address_that_is_not_only_its_own() 
     assert "--bind 0.0.0.0" in exit_code(NothingListens("http://desk.lan:2003", "Connection refused"))[1]
 
 
-@pytest.mark.parametrize("args", [["ps"], ["ps", "--plugins"], ["watch", "--once"], ["send", '{"data": 1}']])
+@pytest.mark.parametrize(
+    "args", [["ps"], ["ps", "--plugins"], ["watch", "--once"], ["send", '{"data": 1}'], ["why", "2"]]
+)
 def test_a_satellite_that_is_asked_what_only_a_relay_knows_says_so(args: list[str], net: Network) -> None:
     url = net.satellite.url
     done = co2(net, *args, "--relay", url)

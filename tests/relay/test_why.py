@@ -196,7 +196,7 @@ async def test_large_messages_are_shown_without_their_keys_and_only_so_many() ->
     found = await relay.methods.why([{"position": small}], HERE)
     first, second = found["chain"]
     assert ("size" in first, second["size"] > MAX_SHOWN) == (False, True)
-    assert "data" not in second["message"]
+    assert ("data" in second["message"], second["message"]["channel"]) == (False, "a.b")
     assert second["message"]["position"] == large
     for _ in range(MAX_STEPS):
         relay.append(relay.log.last, data="x" * (MAX_SHOWN - 100))
@@ -208,6 +208,11 @@ async def test_large_messages_are_shown_without_their_keys_and_only_so_many() ->
 @in_a_loop
 async def test_a_message_that_cannot_be_shown_keeps_its_place() -> None:
     relay = Relay()
+    for size, is_shown in ((255, True), (0x2000, False)):
+        text = b"\x82\xa7channel\xda" + size.to_bytes(2, "big") + b"x" * size
+        packed = text + b"\xa4data\xda\x30\x00" + b"y" * 0x3000
+        found = await relay.methods.why([{"position": relay.add(make_batch([packed]))}], HERE)
+        assert ("channel" in found["chain"][0]["message"]) == is_shown
     odd = relay.add(make_batch([b"\x82\x01\x02\xa4data\x07"]))
     found = await relay.methods.why([{"position": relay.append(odd)}], HERE)
     assert (found["chain"][1]["size"], found["chain"][1]["message"]["position"]) == (9, odd)

@@ -146,6 +146,8 @@ def trial(folder: Path, original: Original, files: Files, seed: int) -> str:
                 for entry in original.entries[:: len(original.entries) // 5]:
                     if entry.epoch:
                         assert log.find(entry.origin, entry.epoch, entry.seq) in (entry.crc, None)
+                        last = entry.seq + entry.count - 1
+                        assert log.position_of(entry.origin, entry.epoch, last) in (entry.end, None)
         new = append(log, make_batch([b"\x01"]))
         on_disk(log)
         if log._writer.failed:

@@ -1,17 +1,21 @@
 """``relay.why``: which message made a message happen."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from co2.errors import BadParams, Unreachable, ValueRefused
 from co2.protocol.relay.core import RelayCore
+from co2.protocol.wire.channel_patterns import MAX_CHANNEL
 from co2.protocol.wire.link_frames import FIRST_POSITION
+from co2.protocol.wire.message_keys import keys_of
 from co2.relay.cause_chain import CauseChain, End, Step
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
 from co2.relay.message_reader import LogMessage, MessageReader
 from co2.relay.notifier import plain_message
 from co2.server.rpc.arguments import integer, one_dict
+from co2.values import pack_value
 from co2.xmlrpc.registry import Caller
 
 __all__ = ["MAX_ASKING", "MAX_SHOWN", "WHY_BYTES", "Reason", "Why", "WhyMethods"]
@@ -20,7 +24,7 @@ MAX_ASKING = 16
 """Calls of relay.why that may be under way."""
 
 MAX_SHOWN = 8 * 1024
-"""Bytes of a message that is shown whole; of a larger one only the envelope is shown, and its size."""
+"""Bytes of a message that is shown whole; of a larger one only envelope and channel are shown, and its size."""
 
 WHY_BYTES = 128 * 1024
 """Bytes of the shown messages of a chain, as they travel."""
@@ -76,7 +80,7 @@ class WhyMethods:
 
         Takes {position}. Returns {chain, end}: in ``chain`` {message, name, plugin} each, first the message of
         that position as relay.fetch returns it, then its cause, then the cause of that; ``name`` is that of its
-        host. A message over 8 KiB is shown without its own keys, with its ``size``. ``end`` is {kind, text,
+        host. A message over 8 KiB is shown with its ``size`` and ``channel`` only. ``end`` is {kind, text,
         position}: why there are no more, such as "no cause" or "gone". Each cause is what the sender of the
         message says, as all in a message.
         """
@@ -100,7 +104,7 @@ class WhyMethods:
 
         Args:
             position: of the message.
-            write: writes a message; for one that is not shown whole it gets the envelope with an empty message.
+            write: writes a message; of one that is not shown whole it gets the channel only.
 
         Raises:
             BadParams: the log has no such message; the text says why.
@@ -138,7 +142,8 @@ class WhyMethods:
                 return Reason(write(message), name, step.entry.plugin, 0)
             except ValueRefused:
                 size = len(message.packed)
-        bare = LogMessage(
-            message.position, message.host_id, message.client_address, b"\x80", message.plugin, message.at
-        )
+        keys = keys_of(message.packed)
+        channel = keys.channel if keys is not None else ""
+        is_shown = isinstance(channel, str) and 0 < len(channel) <= MAX_CHANNEL
+        bare = replace(message, packed=pack_value({"channel": channel} if is_shown else {}))
         return Reason(write(bare), name, step.entry.plugin, size)
