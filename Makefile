@@ -15,6 +15,9 @@ QUICK := $(addprefix tests/,protocol config xmlrpc web) \
 	$(filter-out %_docs.py %_make.py %_needs.py %_setup.py %_wheel.py,$(wildcard tests/test_*.py))
 # Percent of lines and branches that a subpackage's own tests run at least: what they do, rounded down. They only rise.
 FLOORS := protocol.99 store.98 xmlrpc.99 config.98
+# Without bytecode every process that a test or the benchmark starts would compile all of co2 again: twice the time until
+# it is ready, and nobody uses it so.
+unexport PYTHONDONTWRITEBYTECODE
 # What ruff checks and formats.
 CODE := src tests bench tools hatch_build.py
 

@@ -19,9 +19,10 @@ PATIENCE = 120.0
 
 
 def environment() -> dict[str, str]:
-    """Where what is started finds this package and co2, in whatever folder it runs."""
+    """Where what is started finds this package and co2, in any folder; with bytecode, as for users."""
     given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("CO2_")}  # would configure hosts
+    left_out = ("CO2_", "PYTHONDONTWRITEBYTECODE")  # what begins with CO2_ would configure hosts
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
     return {**ours, "PYTHONPATH": os.pathsep.join([*given, str(ROOT)])}
 
 
