@@ -563,13 +563,14 @@ def test_the_curl_commands_of_the_json_page_do_what_it_says(json_relay, tmp_path
         )
         return done.stdout
 
-    (tmp_path / "messages.jsonl").write_text('{"data": 1}\n{"channel": "stage.fader1", "data": 2}\n')
+    (tmp_path / "messages.jsonl").write_text(*blocks("docs/how-to/json.md", "jsonl"))
     send, lines, call, last, log, copy = (block.strip() for block in blocks("docs/how-to/json.md", "sh"))
     assert json.loads(run(send))["position"] > 0
     assert json.loads(run(lines))["count"] == 2
     assert run(call) == '{"result":42}\n'
     assert [row["message"]["data"] for row in json.loads(run(last))["values"]] == [2]
     run(copy)
+    assert json.loads((tmp_path / "package.json").read_text()) == {"type": "module"}
     assert (tmp_path / "co2-live.js").read_bytes() == (ROOT / "src/co2/web/static/co2-live.js").read_bytes()
     read, follow = log.splitlines()
     assert [json.loads(line)["data"] for line in run(read).splitlines()] == [0.5, 2]
