@@ -33,6 +33,7 @@ from bench import (
     roundtrip,
     runs,
     start,
+    stream,
     transit,
 )
 
@@ -95,6 +96,7 @@ PARTS = {
     "memory": Part("one receiver is stopped", memory, memory.measure),
     "transit": Part("a relay plugin", transit, transit.measure),
     "earlier": Part("co2 beside an earlier version of itself", earlier, earlier.measure),
+    "stream": Part("a reader of the whole log", stream, stream.measure),
     "disk": Part("bytes written to disk", disk, disk.measure),
     "start": Part("start and memory", start, start.measure, ("rounds",)),
 }

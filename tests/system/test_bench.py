@@ -24,6 +24,7 @@ from bench import (
     roundtrip,
     runs,
     start,
+    stream,
     transit,
 )
 from bench.footprint import children, cpu_seconds
@@ -74,6 +75,18 @@ def test_a_stopped_receiver() -> None:
         assert row["frames/s"] > 10
         assert row["p99"] > 10
     assert "one is stopped" in "\n".join(memory.section(result))
+
+
+def test_a_reader_of_the_log() -> None:
+    result = stream.measure(0.5, 1, messages=20_000)
+    without, reading = (result["rows"][case] for case in stream.CASES)
+    assert 10 < without["p50"] <= without["p99"]
+    assert 10 < reading["p50"] <= reading["p99"]
+    assert reading["read"] > 1_000
+    assert not without["read"]
+    assert "| somebody reads it |" in "\n".join(stream.section(result))
+    assert not stream.pictures(result)
+    assert stream.verdict(result)  # there is a goal, and no floor
 
 
 def test_start() -> None:

@@ -38,8 +38,13 @@ SHORT = 2 * 1024
 """Bytes of messages up to which their lines are made at once. Those of more are made in a thread: the event loop
 passes small messages on without the interpreter, which the thread has meanwhile, and hears at once of others."""
 
+REST = 1
+REST_BESIDE = 4
+"""Times that a step took for which the thread rests after it; the second one if messages came meanwhile, which
+need the same processors."""
+
 MAX_REST = 0.1
-"""Seconds that the thread rests at most after a step."""
+"""Seconds that it rests at most after a step."""
 
 HEARTBEAT = 15.0
 """Seconds without a message after which a reader that follows gets an empty line: a dead one is noticed."""
@@ -138,6 +143,7 @@ class LogLines:
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
         self._rest_until = 0.0
+        self._committed = 0
 
     def close(self) -> None:
         """Stop the thread; readers whose lines wait for it end with an error."""
@@ -235,15 +241,18 @@ class LogLines:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._do, steps)
 
     def _do(self, steps: Iterator[bytes | LogMessage]) -> bytes | LogMessage | None:
-        """Do a step, after a rest as long as the one before: readers together use half of the time at most."""
-        sleep(max(0.0, min(MAX_REST, self._rest_until - monotonic())))
+        """Do a step, after the rest from the one before, whichever reader's that was."""
+        sleep(max(0.0, self._rest_until - monotonic()))
         began = monotonic()
         try:
             with short_turns():
                 return next(steps, None)
         finally:
             ended = monotonic()
-            self._rest_until = ended + (ended - began)
+            committed = self._waiters.committed
+            rest = REST if committed == self._committed else REST_BESIDE
+            self._committed = committed
+            self._rest_until = ended + min(MAX_REST, rest * (ended - began))
 
     async def _dear(self, message: LogMessage, lines: "_Lines") -> AsyncGenerator[bytes, None]:
         """Add a message that is written elsewhere; yield a long one in parts, each in a turn of its own."""
