@@ -8,7 +8,8 @@ import pytest
 from co2.errors import Ambiguous, UnknownHost
 from co2.host_id import HostId
 from co2.host_name import is_host_name
-from co2.protocol.relay.names import MAX_FORMER, MAX_LISTED, NameBook
+from co2.protocol.relay import names
+from co2.protocol.relay.names import MAX_COMPARED, MAX_FORMER, MAX_LISTED, NameBook
 from co2.protocol.relay.origins import MAX_AT_ONE_ADDRESS, KnownOrigin, OriginBook, hash_of_token
 from co2.protocol.satellite.core import SatelliteCore
 from co2.protocol.wire.link_frames import Goodbye, Hello, Welcome, decode_relay_frame, encode_link_frame
@@ -358,3 +359,17 @@ def test_a_refused_clone_does_not_rename() -> None:
     net.connect(first)
     assert [one.ended[-1].reason for one in (first, second)] == ["cloned", "cloned"]
     assert net.relay.names.get(ONE) == "foyer-pi"
+
+
+def test_few_names_are_compared_with_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[list[str]] = []
+    monkeypatch.setattr(names, "nearest", lambda _text, known: compared.append([*known]) or "")
+    book = NameBook()
+    for number in range(1_000):
+        book.give(f"{number:016x}", f"host{number:03}")
+    book.similar("host5000")
+    [around] = compared
+    assert len(around) == MAX_COMPARED
+    assert {"host499", "host500"} <= {*around}
+    book.similar("host0000")
+    assert len(compared[1]) <= MAX_COMPARED

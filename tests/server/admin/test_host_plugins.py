@@ -94,3 +94,31 @@ def test_a_package_is_loaded_keeps_its_values_in_the_state_folder_and_has_its_me
     asyncio.run(look())
     assert seen == [("ham", "running"), True]
     assert (state / "stores" / "ham.db").exists()
+
+
+def test_with_watch_a_changed_file_is_loaded_by_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins" / "ham"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    spam = folder / "spam.py"
+    code = "from co2 import plugin\n\n\nclass X_Spam(plugin.Co2Plugin):\n    def x_one(self, data_dict): ...\n"
+    spam.write_text(code, encoding="utf-8")
+    (tmp_path / "state" / "stores").mkdir(parents=True, mode=0o700)
+    config = RelayConfig(
+        role="relay", plugin_dir=folder.parent, plugin_dir_from="--plugin-dir", plugin_list=("ham",), watch=True
+    )
+    plugins = Plugins(config, tmp_path / "state")
+
+    async def change() -> None:
+        await plugins.start(2003)
+        try:
+            async with asyncio.timeout(30):
+                while "ham.spam.two" not in plugins.registry.names():
+                    # Again and again: the watch may not have looked at the folder yet.
+                    spam.write_text(code.replace("x_one", "x_two"), encoding="utf-8")
+                    await asyncio.sleep(0.1)
+        finally:
+            await plugins.stop()
+
+    asyncio.run(change())
+    assert "ham.spam.one" not in plugins.registry.names()

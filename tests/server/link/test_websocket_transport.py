@@ -1,11 +1,13 @@
 """One end of a link's WebSocket over a real socket, on both event loops."""
 
 import asyncio
+import gc
 import os
 import socket
 import sys
 import time
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -739,3 +741,25 @@ def test_links_that_all_bring_many_messages_at_once_end_none_of_them(run: Run) -
         assert budget.total == 0
 
     run(test)
+
+
+def test_what_is_lost_is_free_at_once_without_the_garbage_collector() -> None:
+    """Connections that come and go by the thousand leave nothing that is collected all at once."""
+
+    async def lost() -> weakref.ref[asyncio.Transport]:
+        async with connected(is_client=False, send_buffer=16_384) as (wire, owner, other):
+            transport = weakref.ref(wire._transport)
+            other.sock.close()
+            await until(lambda: owner.why)
+        return transport
+
+    async def look() -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            transport = await lost()
+            await until(lambda: transport() is None)
+        finally:
+            gc.enable()
+
+    asyncio.run(look())
