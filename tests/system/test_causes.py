@@ -53,6 +53,12 @@ def messages(relay: HostProcess) -> dict[str, dict[Any, dict[str, Any]]]:
     return by_channel
 
 
+def connected(relay: HostProcess) -> int:
+    """Return the number of satellites."""
+    with relay.proxy() as proxy:
+        return sum(row["kind"] == "co2" for row in proxy.relay.get_satellites())
+
+
 def chain(folder: Path, durable: bool) -> None:
     write_plugin(folder / "one", "phone", mod=PHONE)
     write_plugin(folder / "two", "cue", mod=LOGIC)
@@ -67,9 +73,8 @@ def test_each_message_of_a_chain_says_which_one_made_it_happen(tmp_path: Path, d
         running(tmp_path / "relay", "relay") as relay,
         running(tmp_path / "one", "satellite", "--relay", relay.url) as phone,
         running(tmp_path / "two", "satellite", "--relay", relay.url) as desk,
-        relay.proxy() as proxy,
     ):
-        wait_for(lambda: sum(row["kind"] == "co2" for row in proxy.relay.get_satellites()) == 2)
+        wait_for(lambda: connected(relay) == 2)
         for number in range(presses):
             phone.call("phone.mod.press", number)
         wait_for(lambda: len(messages(relay).get("dmx.level", {})) == presses)
@@ -90,18 +95,28 @@ def test_each_message_of_a_chain_says_which_one_made_it_happen(tmp_path: Path, d
                 assert asking.co2.get_properties()["counters"]["express_failed"] == 0
 
 
-def test_a_relay_that_wants_no_causes_gets_none(tmp_path: Path) -> None:
+def test_satellites_follow_the_relay_that_wants_no_causes_and_then_does(tmp_path: Path) -> None:
     chain(tmp_path, False)
+    relay = HostProcess(tmp_path / "relay", "relay", env={"CO2_CAUSES": "false"})
     with (
-        running(tmp_path / "relay", "relay", env={"CO2_CAUSES": "false"}) as relay,
         running(tmp_path / "one", "satellite", "--relay", relay.url) as phone,
-        running(tmp_path / "two", "satellite", "--relay", relay.url),
-        relay.proxy() as proxy,
+        running(tmp_path / "two", "satellite", "--relay", relay.url) as desk,
     ):
-        wait_for(lambda: sum(row["kind"] == "co2" for row in proxy.relay.get_satellites()) == 2)
+        wait_for(lambda: connected(relay) == 2)
         phone.call("phone.mod.press", 1)
         wait_for(lambda: "dmx.level" in messages(relay))
         assert not [one for rows in messages(relay).values() for one in rows.values() if "cause" in one]
+        assert relay.stop() == 0
+        with running(tmp_path / "relay", "relay", "--port", relay.url.rpartition(":")[2]) as again:
+            wait_for(lambda: connected(again) == 2)
+            phone.call("phone.mod.press", 2)
+            wait_for(lambda: 2 in messages(again)["dmx.level"])
+            found = messages(again)
+            assert found["cue.next"][2]["cause"] == found["phone.button"][2]["position"]
+            assert "cause" in found["dmx.level"][2]
+        for host in (phone, desk):
+            with host.proxy() as asking:
+                assert asking.co2.get_properties()["counters"]["express_failed"] == 0
 
 
 def why(relay: HostProcess, *args: str) -> subprocess.CompletedProcess[str]:
@@ -116,9 +131,8 @@ def test_co2_why_tells_the_chain(tmp_path: Path, durable: bool) -> None:
         running(tmp_path / "relay", "relay") as relay,
         running(tmp_path / "one", "satellite", "--relay", relay.url, "--name", "foyer") as phone,
         running(tmp_path / "two", "satellite", "--relay", relay.url, "--name", "stage"),
-        relay.proxy() as proxy,
     ):
-        wait_for(lambda: sum(row["kind"] == "co2" for row in proxy.relay.get_satellites()) == 2)
+        wait_for(lambda: connected(relay) == 2)
         for number in range(20):
             phone.call("phone.mod.press", number)
         wait_for(lambda: len(messages(relay).get("dmx.level", {})) == 20)
