@@ -17,6 +17,7 @@ from co2.relay.cause_chain import MAX_STEPS
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.message_reader import MessageReader
 from co2.relay.why_methods import MAX_SHOWN, WHY_BYTES, WhyMethods
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.xmlrpc.registry import Caller
 from tests.protocol.network import FakeLog
 
@@ -65,7 +66,8 @@ class Relay:
             return self.log.read_disk(after, max_bytes)
 
         reader = MessageReader(self.log, read_disk)
-        self.methods = WhyMethods(self.core, self.log, reader=reader, waiters=self.waiters)
+        turns = AnswerTurns(asyncio.get_running_loop())
+        self.methods = WhyMethods(self.core, self.log, reader=reader, waiters=self.waiters, turns=turns)
         self.seq = 1
 
     def append(self, *causes: Any, data: Any = 1, origin: str = "ham", epoch: int = EPOCH) -> int:
@@ -202,7 +204,24 @@ async def test_large_messages_are_shown_without_their_keys_and_only_so_many() ->
         relay.append(relay.log.last, data="x" * (MAX_SHOWN - 100))
     positions, kind = await relay.why(relay.log.last)
     assert kind == "limit"
-    assert len(positions) == WHY_BYTES // (MAX_SHOWN - 60) + 1
+    assert len(positions) == WHY_BYTES // (MAX_SHOWN - 60)
+
+
+@in_a_loop
+async def test_a_chain_of_long_messages_holds_nobody_up() -> None:
+    relay = Relay()
+    numbers = b"\xdd" + (500_000).to_bytes(4, "big") + b"\x01" * 500_000
+    packed = b"\x82\xa4data" + numbers + b"\xa5cause"
+    relay.append(None)
+    for _ in range(MAX_STEPS):
+        relay.add(make_batch([packed + msgspec.msgpack.encode(relay.log.last)]))
+    asking = asyncio.ensure_future(relay.why(relay.log.last))
+    turns = 0
+    while not asking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > MAX_STEPS // 4, "others have their turns in between"
+    assert len((await asking)[0]) == WHY_BYTES // MAX_SHOWN
 
 
 @in_a_loop

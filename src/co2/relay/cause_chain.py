@@ -1,16 +1,18 @@
 """Which message made a message happen: a walk back through the log, along the causes that their senders claim."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from time import monotonic
 
 from co2.errors import BadRequest
 from co2.protocol.relay.log import Entry
 from co2.protocol.wire.message_keys import cause_of
 from co2.relay.durable_log import DurableLog
 from co2.relay.message_reader import LogMessage, MessageReader
+from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.values import is_cause
 
-__all__ = ["MAX_STEPS", "CauseChain", "Chain", "End", "Step"]
+__all__ = ["MAX_STEPS", "CauseChain", "End", "Step"]
 
 MAX_STEPS = 32
 """Messages of one chain, the first one included; each is one read of one entry of the log."""
@@ -44,62 +46,43 @@ class Step:
     message: LogMessage
 
 
-@dataclass(slots=True)
-class Chain:
-    """A message, what made it happen, what made that happen, and so on.
-
-    Attributes:
-        steps: each made the one before it happen, as that one's sender says.
-        end: why there are no more.
-    """
-
-    steps: list[Step] = field(default_factory=list)
-    end: End = End("no cause", "")
-
-
 class CauseChain:
     """Walks back through a log.
 
     Args:
         log: of all messages.
         reader: of the log.
+        turns: of answers that take long.
     """
 
-    def __init__(self, log: DurableLog, reader: MessageReader) -> None:
+    def __init__(self, log: DurableLog, reader: MessageReader, turns: AnswerTurns) -> None:
         self._log = log
         self._reader = reader
+        self._turns = turns
 
-    async def walk(self, position: int, reader: str, takes: Callable[[Step], bool]) -> Chain:
-        """Walk back from a message that is on disk.
+    async def walk(self, position: int, reader: str, take: Callable[[Step], bool]) -> End:
+        """Walk back from a message that is on disk; return why the chain ends.
 
         Args:
             position: of the message.
             reader: identity of the reader, which waits for each read.
-            takes: called with each message but the first; returns whether there is room for it.
-
-        Returns:
-            The chain; without steps if there is no such message.
+            take: called with each message, first with that one, then with what made the one before happen;
+                returns whether there was room for it.
         """
-        chain = Chain()
-        while True:
+        began = monotonic()
+        for _ in range(MAX_STEPS):
+            if monotonic() - began > STEP:
+                began = await self._turns.pause(began)
             step = await self._step(position, reader)
             if isinstance(step, End):
-                chain.end = step
-                return chain
-            if chain.steps and not takes(step):
-                chain.end = End("limit", "the answer would be too long", position)
-                return chain
-            chain.steps.append(step)
+                return step
+            if not take(step):
+                return End("limit", f"the answer would be too long; it continues at {position}", position)
             following = self._before(step)
             if isinstance(following, End):
-                chain.end = following
-                return chain
+                return following
             position = following
-            if len(chain.steps) == MAX_STEPS:
-                chain.end = End(
-                    "limit", f"the chain goes on; it is shown in parts of {MAX_STEPS} messages", position
-                )
-                return chain
+        return End("limit", f"these are {MAX_STEPS} messages; the chain continues at {position}", position)
 
     async def _step(self, position: int, reader: str) -> Step | End:
         """Read one message."""

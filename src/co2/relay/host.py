@@ -148,7 +148,7 @@ class RelayHost(RoleHost):
             reader=relay.reader,
             turns=self.turns,
         )
-        self._why = WhyMethods(relay.core, self.log, reader=relay.reader, waiters=relay.waiters)
+        self._why = WhyMethods(relay.core, self.log, reader=relay.reader, waiters=relay.waiters, turns=self.turns)
         relay.core.fan_out.last_values.overfull = self._overfull
         self._add_methods()
         self._lines = lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)

@@ -14,6 +14,7 @@ from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
 from co2.relay.message_reader import LogMessage, MessageReader
 from co2.relay.notifier import plain_message
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.arguments import integer, one_dict
 from co2.values import pack_value
 from co2.xmlrpc.registry import Caller
@@ -66,12 +67,21 @@ class WhyMethods:
         log: of all messages.
         reader: of the log.
         waiters: wait for the disk.
+        turns: of answers that take long.
     """
 
-    def __init__(self, core: RelayCore, log: DurableLog, *, reader: MessageReader, waiters: CommitWaiters) -> None:
+    def __init__(
+        self,
+        core: RelayCore,
+        log: DurableLog,
+        *,
+        reader: MessageReader,
+        waiters: CommitWaiters,
+        turns: AnswerTurns,
+    ) -> None:
         self._names = core.names
         self._log = log
-        self._chain = CauseChain(log, reader)
+        self._chain = CauseChain(log, reader, turns)
         self._waiters = waiters
         self._asking = 0
 
@@ -115,22 +125,26 @@ class WhyMethods:
         if self._asking >= MAX_ASKING:
             raise Unreachable(f"{MAX_ASKING} calls of relay.why are under way; try again")
         self._asking += 1
+        reasons: list[Reason] = []
         shown = 0
 
-        def takes(step: Step) -> bool:
+        def take(step: Step) -> bool:
             nonlocal shown
             shown += min(len(step.message.packed), MAX_SHOWN)
-            return shown <= WHY_BYTES
+            if shown > WHY_BYTES:
+                return False
+            reasons.append(self._reason(step, write))  # at once: a step holds a whole frame of the log
+            return True
 
         try:
             if position <= self._log.last:
                 await self._waiters.on_disk(position)
-            chain = await self._chain.walk(position, "why", takes)
+            end = await self._chain.walk(position, "why", take)
         finally:
             self._asking -= 1
-        if not chain.steps:
-            raise BadParams(chain.end.text)
-        return Why([self._reason(step, write) for step in chain.steps], chain.end)
+        if not reasons:
+            raise BadParams(end.text)
+        return Why(reasons, end)
 
     def _reason(self, step: Step, write: Callable[[LogMessage], Any]) -> Reason:
         message, size = step.message, 0
