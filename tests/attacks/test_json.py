@@ -415,7 +415,7 @@ LONG = make_batch([msgspec.msgpack.encode({"channel": "flood", "data": "\x01" * 
 """Over 4 MiB when it is written as JSON."""
 
 
-@pytest.mark.may_grow(80, "what viewers have not read: 32 MiB; what a long message takes to write")
+@pytest.mark.may_grow(80, "what viewers have not read: 16 MiB; what a long message takes to write")
 def test_a_long_message_for_viewers_that_read_nothing_is_not_kept_for_each_of_them(relay: HostProcess) -> None:
 
     async def publish() -> None:

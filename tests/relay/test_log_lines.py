@@ -13,7 +13,7 @@ from co2.protocol.wire.batch import DROPPED, make_batch
 from co2.relay import log_lines
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
-from co2.relay.log_lines import MAX_READERS, MAX_READERS_OF_ADDRESS, PIECE, LogLines, read_query
+from co2.relay.log_lines import MAX_HELD, MAX_READERS, MAX_READERS_OF_ADDRESS, PIECE, LogLines, read_query
 from co2.relay.message_reader import MessageReader
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.values import pack
@@ -198,6 +198,25 @@ def test_large_messages_are_written_beside_the_loop() -> None:
         assert await lines() == [["x" * 100] * 1000, "y"]
 
     run(Log(entry(2, ["x" * 100] * 1000, "y")), test)
+
+
+@pytest.mark.parametrize("most", [MAX_HELD, 0])
+def test_long_lines_come_in_pieces_whether_they_are_kept_or_not(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(log_lines, "MAX_HELD", most)
+    long = "".join(map(str, range(50_000)))
+
+    async def test(lines: Lines) -> None:
+        pieces = await lines.pieces()
+        assert max(map(len, pieces)) < 2 * PIECE
+        assert [json.loads(line)["data"] for line in b"".join(pieces).splitlines()] == ["a", long, "b", long]
+        assert [json.loads(line)["data"] for line in b"".join(await lines.pieces(max="2")).splitlines()] == [
+            "a",
+            long,
+        ]
+
+    run(Log(entry(2, "a", long, "b"), entry(5, long)), test)
 
 
 def test_who_follows_gets_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:

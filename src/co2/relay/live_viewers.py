@@ -48,7 +48,7 @@ MAX_LIVE_ENTRIES = 4_096
 FRAME = 64 * 1024
 """Bytes of messages after which a frame is sent."""
 
-MAX_LONG = 32 * 1024 * 1024
+MAX_LONG = 16 * 1024 * 1024
 """Bytes that all viewers together have not read, above which none gets a message longer than :data:`FRAME`."""
 
 READ = 256 * 1024

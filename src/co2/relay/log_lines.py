@@ -25,10 +25,10 @@ from co2.thread_priority import short_turns
 
 __all__ = ["HEARTBEAT", "LogLines", "LogQuery", "channel_of_packed", "gap_text", "message_text", "read_query"]
 
-MAX_READERS = 32
-"""Readers of the log at once; more are refused."""
+MAX_READERS = 16
+"""Readers of the log at once; more are refused. Each may hold a frame, and the message of it that it reads."""
 
-MAX_READERS_OF_ADDRESS = 16
+MAX_READERS_OF_ADDRESS = 8
 """The same for one address; this machine's loopback interface may have all."""
 
 PIECE = 64 * 1024
@@ -37,6 +37,10 @@ PIECE = 64 * 1024
 SHORT = 2 * 1024
 """Bytes of messages up to which their lines are made at once. Those of more are made in a thread: the event loop
 passes small messages on without the interpreter, which the thread has meanwhile, and hears at once of others."""
+
+MAX_HELD = 8 * 1024 * 1024
+"""Bytes of long lines that are kept while readers take them, of all readers together; of those beyond it only a
+piece is kept, and the line is looked up, or written again, for the next one."""
 
 REST = 1
 REST_BESIDE = 4
@@ -144,6 +148,7 @@ class LogLines:
         self._closed = False
         self._rest_until = 0.0
         self._committed = 0
+        self._held = 0
 
     def close(self) -> None:
         """Stop the thread; readers whose lines wait for it end with an error."""
@@ -267,11 +272,24 @@ class LogLines:
         if lines.size:
             yield lines.take()
         lines.left -= 1
-        for at in range(0, len(text), PIECE):
-            began = monotonic()
-            part = text[at : at + PIECE]
-            yield part if at + PIECE < len(text) else part + b"\n"
-            await self._turns.pause(max(began, monotonic() - STEP))  # the reader may not have read for a while
+        size = len(text)
+        is_held = self._held + size <= MAX_HELD
+        self._held += size * is_held
+        try:
+            for at in range(0, size, PIECE):
+                began = monotonic()
+                part = text[at : at + PIECE]
+                is_last = at + PIECE >= size
+                if not is_held:
+                    text = b""
+                yield part + b"\n" if is_last else part
+                await self._turns.pause(
+                    max(began, monotonic() - STEP)
+                )  # the other side may not have read for a while
+                if not is_held and not is_last:
+                    text = await self._reader.written(message, message_text)
+        finally:
+            self._held -= size * is_held
 
 
 def _steps(entries: Iterable[Entry], lines: "_Lines", until: int) -> Iterator[bytes | LogMessage]:
