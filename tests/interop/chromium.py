@@ -84,7 +84,7 @@ async def page_at(folder: Path, url: str, html: str, *flags: str) -> AsyncIterat
         *(CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "HOME": str(folder)},
+        env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},  # it leaves files behind in both
         start_new_session=True,
     )
     try:

@@ -20,8 +20,9 @@ from co2.errors import (
 )
 from co2.plugin.child import calls
 from co2.plugin.child.calls import OutgoingCalls
+from co2.plugin.parent.calls_out import PART, _parts
 from co2.plugin.parent.supervisor import Supervisor
-from co2.protocol.wire.plugin_frames.frames import Answered, Ask, Host, Hosts
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, Host, Hosts, encode_frame
 from tests.plugin.support import Carrier, Settings, carrying, write_package
 
 CALLER = """
@@ -300,3 +301,12 @@ def test_a_code_that_is_not_ours_stays_as_it_came() -> None:
     with pytest.raises(PeerError) as caught:
         calls.result_of(pending, "x.y.z", 1.0)
     assert (caught.value.code, str(caught.value)) == (17, "theirs")
+
+
+def test_a_long_list_of_hosts_is_told_in_parts_that_fit_a_frame() -> None:
+    long = [Host(f"{number:016x}@10.0.0.1:2004", ["m" * 1_000] * 10, []) for number in range(3 * PART // 10_000)]
+    parts = [*_parts(long, 7)]
+    assert [host for part in parts for host in part.hosts] == long
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert len(parts) >= 3
+    assert all(len(encode_frame(part)) < 1.1 * PART for part in parts)

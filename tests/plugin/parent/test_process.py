@@ -222,7 +222,7 @@ def test_of_several_frames_that_a_child_was_sent_ahead_each_is_left_out() -> Non
     with_child(test)
 
 
-def test_what_differs_from_what_a_child_was_sent_ahead_is_not_sent() -> None:
+def test_what_differs_from_what_a_child_was_sent_ahead_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     async def test(child: Kept) -> None:
         child.written_ahead(b"something else")
         child.send(Flow(True, "why"))
@@ -231,6 +231,7 @@ def test_what_differs_from_what_a_child_was_sent_ahead_is_not_sent() -> None:
             child.other.recv(1000)
         child.break_off("it differs")
         assert child.killed
+        assert "a plugin host is stopped: it differs" in caplog.text
 
     with_child(test)
 
