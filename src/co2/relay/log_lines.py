@@ -21,7 +21,7 @@ from co2.relay.durable_log import DurableLog
 from co2.relay.message_reader import DEAR, LogMessage, MessageReader, messages_in, unreadable
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.sources import LOOPBACK, BySource, source_of
-from co2.thread_priority import short_turns
+from co2.thread_priority import go_behind, short_turns
 
 __all__ = ["HEARTBEAT", "LogLines", "LogQuery", "channel_of_packed", "gap_text", "message_text", "read_query"]
 
@@ -242,7 +242,7 @@ class LogLines:
         if self._closed:
             raise Unreachable("the relay is stopping")
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="log-lines")
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="log-lines", initializer=go_behind)
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._do, steps)
 
     def _do(self, steps: Iterator[bytes | LogMessage]) -> bytes | LogMessage | None:
