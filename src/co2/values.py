@@ -63,7 +63,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
     Raises:
         MessageError: not a dictionary, or no key ``data``, or a key that is not a string.
-        ValueRefused: a value that cannot travel, or a ``ttl`` or ``cause`` that is none; the text names it.
+        ValueRefused: a value that cannot travel, or a ``ttl`` that is no number of seconds; the text names it.
         TooBig: over :data:`MAX_MESSAGE_SIZE`.
     """
     if not isinstance(message, Mapping):
@@ -74,10 +74,6 @@ def pack(message: Mapping[str, Any]) -> bytes:
         message = {key: value for key, value in message.items() if key not in _SET_BY_HOST}
     if "ttl" in message and not is_duration(message["ttl"]):
         raise ValueRefused(f"the key 'ttl' is a number of seconds, 0 or more, not {message['ttl']!r:.80}")
-    if "cause" in message and not is_cause(message["cause"]):
-        raise ValueRefused(
-            f"the key 'cause' is the position of a message, 0 or more, not {message['cause']!r:.80}"
-        )
     for key in message:
         if not isinstance(key, str):
             raise MessageError(f"the keys of a message must be strings, not {type(key).__name__}: {key!r:.80}")

@@ -188,8 +188,6 @@ def test_calls(hosts: Hosts) -> None:
         ("/api/call/ham.spam.add", b"[", 400, -32700, "not JSON"),
         ("/api/log?form=1", None, 400, -32602, "unknown key 'form'"),
         ("/api/hosts?maxx=1", None, 400, -32602, "unknown key 'maxx'"),
-        ("/api/send", {"data": 1, "cause": -1}, 400, -32602, "'cause' is the position of a message"),
-        ("/api/send", {"data": 1, "cause": [1, 2, 3]}, 400, -32602, "'cause' is the position of a message"),
         ("/api/why", None, 400, -32602, "key 'position'"),
         ("/api/why?position=1", None, 400, -32602, "key 'position'"),
         ("/api/why?position=9999999999999999999", None, 400, -32602, "no message 9999999999999999999 yet"),

@@ -230,3 +230,28 @@ def test_the_json_door_shows_where_things_stand(tmp_path: Path) -> None:
                 asked(query)
             assert refused.value.code == 400
             assert said in json.load(refused.value)["error"]["text"]
+
+
+ASKS = """
+from co2 import plugin
+
+class X_Asks(plugin.Co2RelayPlugin):
+    def x_last(self, data_dict):
+        found = self.call("relay.last", None, channels=data_dict["data"], timeout=10)
+        return [[row["channel"], row["message"]["data"], row["message"]["position"]] for row in found["values"]]
+"""
+
+
+def test_relay_plugins_and_programs_that_speak_json_ask_for_last_values(tmp_path: Path) -> None:
+    """Their results are not XML, in which members that speak XML-RPC get them."""
+    write_plugin(tmp_path / "relay", "ham", asks=ASKS)
+    with running(tmp_path / "relay", "relay", "--plugin", "ham") as relay, relay.proxy() as network:
+        position = network.relay.relay({"channel": "stage.a", "data": 0.5})
+        expected = [["stage.a", 0.5, position]]
+        assert network.ham.asks.last({"data": ["stage.>"]}) == expected
+        request = urllib.request.Request(
+            f"{relay.url}/api/call/relay.last", b'{"channels": ["stage.>"]}', {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            [row] = json.load(answer)["result"]["values"]
+        assert [row["channel"], row["message"]["data"], row["message"]["position"]] == expected[0]

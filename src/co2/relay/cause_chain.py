@@ -114,7 +114,7 @@ class CauseChain:
         if cause is None:
             return End("no cause", f"message {position} has no cause")
         if not is_cause(cause):
-            return End("malformed", f"the cause of message {position} is none: {cause!r:.80}")
+            return End("malformed", f"the key 'cause' of message {position} is no message: {cause!r:.80}")
         if isinstance(cause, list):
             run, number = cause
             found = self._log.position_of(step.entry.origin, run, number)

@@ -372,7 +372,7 @@ class RelayHost(RoleHost):
                 CALL_TIMEOUT,
                 caller=who if caller.port else None,
                 who=caller.address,
-                written=caller.port != 0 and not caller.over_link and not caller.over_json,
+                written=caller.takes_xml,
             )
         check_foreign(method)
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT, limit=RESULT)

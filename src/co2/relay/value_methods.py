@@ -12,10 +12,11 @@ from co2.protocol.wire.channel_patterns import MAX_CHANNEL
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
 from co2.relay.message_reader import LogMessage, MessageReader
-from co2.relay.notifier import write_plain
+from co2.relay.notifier import plain_message, write_plain
 from co2.relay.value_reads import ValueReads
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.server.rpc.arguments import one_dict, text
+from co2.values import pack_value, unpack_value
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import Written
 
@@ -91,7 +92,7 @@ class ValueMethods:
         self._asking = 0
         self._one_at_a_time = asyncio.Lock()
 
-    async def last(self, params: Sequence[Any], _caller: Caller) -> dict[str, Any]:
+    async def last(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Return the last message on each channel.
 
         Takes {channels?}: a list of patterns, such as ["stage.>"], or all channels. Returns {values, position,
@@ -100,8 +101,9 @@ class ValueMethods:
         or whose channel was forgotten, is not among them. ``left_out`` says how many did not fit: those sent
         longest ago.
         """
-        found = await self.find(_patterns(one_dict(params) if params else {}), write_plain)
-        rows = [{"channel": row.channel, "age": row.age, "message": Written(row.message)} for row in found.values]
+        write, shown = (write_plain, Written) if caller.takes_xml else (_pack_plain, unpack_value)
+        found = await self.find(_patterns(one_dict(params) if params else {}), write)
+        rows = [{"channel": row.channel, "age": row.age, "message": shown(row.message)} for row in found.values]
         return {"values": rows, "position": found.position, "left_out": found.left_out}
 
     async def find(self, patterns: Sequence[str], write: Callable[[LogMessage], bytes]) -> "LastValues":
@@ -181,6 +183,11 @@ class ValueMethods:
                 raise StorageFull(f"forgotten, but not on the relay's disk within {FORGET_TIMEOUT:g} s")
             await asyncio.sleep(FORGET_LOOK)
         return number
+
+
+def _pack_plain(message: LogMessage) -> bytes:
+    """Encode a message in the form of relay.fetch for callers that take no XML."""
+    return pack_value(plain_message(message))
 
 
 def _patterns(argument: Mapping[str, Any]) -> list[str]:

@@ -168,9 +168,7 @@ class SatelliteHost(RoleHost):
             passed_on["host_id"] = host
         # Without a host_id the relay looks it up: it has plugin methods, too, and knows who has just joined or
         # left.
-        return await link.call(
-            "method_call", passed_on, CALL_TIMEOUT, written=caller.port != 0 and not caller.over_json
-        )
+        return await link.call("method_call", passed_on, CALL_TIMEOUT, written=caller.takes_xml)
 
 
 def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -50,6 +50,14 @@ class Caller:
         """
         return self.is_local and not self.over_link and self.port > 0
 
+    @property
+    def takes_xml(self) -> bool:
+        """Whether the result is encoded as XML, so that parts of it may be encoded already.
+
+        Results for plugins of this host, for links and for the JSON door are not.
+        """
+        return self.port > 0 and not self.over_link and not self.over_json
+
 
 Handler = Callable[[Sequence[Any], Caller], Any | Awaitable[Any]]
 """Takes the parameters and the caller; returns the result, or an awaitable of it."""

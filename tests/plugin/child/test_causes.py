@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from co2.errors import ValueRefused
 from co2.plugin.child import speedups
 from co2.plugin.child.causes import attributed
 from co2.plugin.child.event_loop import EventLoopThread
@@ -98,7 +97,7 @@ class Plugin(speedups.Sleeper):
         {"data": "x" * (SMALL - 10)},
         {"data": "x" * (SMALL + 5), "channel": "a"},
         {"data": 1, "cause": 5},
-        {"data": 1, "host_id": "whoever@1.2.3.4:5", "client_address": ["1.2.3.4", 5], "cause": -1},
+        {"data": 1, "host_id": "whoever@1.2.3.4:5", "client_address": ["1.2.3.4", 5], "cause": 7},
         {"data": 1, **{str(number): number for number in range(30)}},
     ],
 )
@@ -159,14 +158,20 @@ def test_after_an_error_there_is_no_cause_any_more() -> None:
     assert plugin.receiver.failed == 1
 
 
-def test_a_cause_that_makes_no_sense_is_refused_where_it_would_travel() -> None:
+OWN = ("fire", -1, True, 1.5, None, [], [1], [1, -2], [1, 2, 3], [0, 1], [1, 0], [MAX_RUN + 1, 1], 2**63)
+
+
+def test_a_key_cause_that_means_something_else_stays_as_it_is() -> None:
+    """A plugin may have had such a key before there were causes."""
+    plugin = Plugin(lambda plugin, message: plugin.send({"data": 1, "cause": OWN[message["data"]]}))
+    assert plugin.take(*range(len(OWN)), position=9) == [*OWN]
+
+
+def test_who_is_in_no_message_may_set_a_cause() -> None:
     plugin = Plugin(lambda _plugin, _message: None)
-    for cause in (-1, True, "5", 1.5, None, [], [1], [1, -2], [1, 2, 3], [0, 1], [1, 0], [MAX_RUN + 1, 1], 2**63):
-        with pytest.raises(ValueRefused, match=r"cause"):
-            plugin.send({"data": 1, "cause": cause})
-    for cause in (0, 5, [RUN, 3], 2**63 - 1):
+    for cause in (0, 5, [RUN, 3], 2**63 - 1, "fire"):
         plugin.send({"data": 1, "cause": cause})
-    assert plugin.causes() == [0, 5, [RUN, 3], 2**63 - 1]
+    assert plugin.causes() == [0, 5, [RUN, 3], 2**63 - 1, "fire"]
 
 
 def test_a_message_that_is_nearly_too_big_goes_without_cause() -> None:

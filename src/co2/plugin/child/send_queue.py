@@ -18,7 +18,7 @@ from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_ba
 from co2.protocol.wire.channel_patterns import MAX_CHANNEL, Interests, channels_of_frame, check_channel
 from co2.protocol.wire.message_keys import with_keys
 from co2.protocol.wire.plugin_frames.frames import Flush, Publish, encode_frame
-from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
+from co2.values import MAX_MESSAGE_SIZE, channel_of, is_cause, pack, unpack
 
 __all__ = [
     "FULL",
@@ -208,6 +208,10 @@ def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable
         """Append a message that the quick path cannot check, or for which there is no room."""
         if queue.cause and len(packed) <= MAX_MESSAGE_SIZE - MAX_CAUSE and queue.is_inside:
             packed = with_keys(packed, {"cause": [queue.run, queue.cause] if queue.run else queue.cause})
+        append(packed, channel)
+
+    def append(packed: bytes, channel: str | None) -> None:
+        """Append a message as it is, checked."""
         size = len(packed)
         entry: QueuedEntry = packed
         if channel is not None or size > SMALL:
@@ -226,11 +230,15 @@ def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable
 
     def send(data_dict: Mapping[str, Any]) -> None:
         """Send a message of any other form; pack() raises for an invalid one."""
-        if queue.cause and isinstance(data_dict, Mapping) and "cause" in data_dict and queue.is_inside:
-            data_dict = {key: value for key, value in data_dict.items() if key != "cause"}
+        put = place
+        if isinstance(data_dict, Mapping) and "cause" in data_dict:
+            if not is_cause(data_dict["cause"]):
+                put = append  # a key of the plugin's own, which means something else
+            elif queue.is_inside:
+                data_dict = {key: value for key, value in data_dict.items() if key != "cause"}
         packed = pack(data_dict)
         # An Enum, a UUID: it may arrive as text.
-        place(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)
+        put(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)
 
     encode = msgspec.msgpack.Encoder().encode
     return make_fast_send(queue, entries, writer, encode, place, send, SMALL, -1 if is_live else _FAST_CHANNEL)
