@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,13 @@ async def page_at(folder: Path, url: str, html: str, *flags: str) -> AsyncIterat
         flags: further ones of the browser.
     """
     assert CHROMIUM
+    # It leaves files behind in its folder for them, whose name must be short: there is a socket's among them.
+    temporary = tempfile.mkdtemp(prefix="co2-chromium-")
     process = await asyncio.create_subprocess_exec(
         *(CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},  # it leaves files behind in both
+        env={**os.environ, "HOME": str(folder), "TMPDIR": temporary},
         start_new_session=True,
     )
     try:
@@ -112,3 +115,4 @@ async def page_at(folder: Path, url: str, html: str, *flags: str) -> AsyncIterat
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
