@@ -22,6 +22,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "port": ('"2003"', "65536", "an integer from 0 to 65535"),
     "state": ("false", "", "the path of a folder"),
     "plugin_dir": ("[]", "", "the path of a folder"),
+    "pages": ("[]", "", "the path of a folder"),
     "plugin_list": ('["has-dash"]', "ham,../spam", "a list of package names"),
     "allowed_hosts": ("[1]", "co2.example:2003", "a list of host names without port"),
     "trusted_users": ("[1.5]", "no-such-user", "a list of users of this machine by name or number"),
@@ -62,6 +63,7 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "port": ("0", "3000", "65535"),
     "state": ("one", "two", "/three"),
     "plugin_dir": ("one", "two", "/three"),
+    "pages": ("one", "two", "/three"),
     "plugin_list": ("ham", "ham,eggs", "eggs"),
     "allowed_hosts": ("a.example", "b.example,c", "d"),
     "trusted_users": ("root", "1000", "0,1001"),
@@ -161,7 +163,7 @@ def test_each_place_overrides_those_before_it(key: Key, tmp_path: Path) -> None:
 
 
 def as_value(key: Key, text: str, folder: Path) -> Any:
-    if key.name in ("state", "plugin_dir"):
+    if key.name in ("state", "plugin_dir", "pages"):
         return folder / text
     if key.name in ("plugin_list", "allowed_hosts", "plugin_env"):
         return tuple(text.split(","))

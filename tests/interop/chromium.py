@@ -71,13 +71,13 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def page_at(folder: Path, url: str, html: str, *flags: str) -> AsyncIterator[Page]:
-    """Open a page of a host, with another content.
+async def page_at(folder: Path, url: str, html: str | None, *flags: str) -> AsyncIterator[Page]:
+    """Open a page of a host, as it is or with another content.
 
     Args:
         folder: for the browser's files.
         url: of the page.
-        html: its content.
+        html: its content; None for its own.
         flags: further ones of the browser.
     """
     assert CHROMIUM
@@ -102,13 +102,15 @@ async def page_at(folder: Path, url: str, html: str, *flags: str) -> AsyncIterat
                 target = next(one for one in await answer.json() if one["type"] == "page")
             async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 page = Page(socket)
-                # The page of a host, whose policy allows no script, with another content.
-                await page.do("Page.setBypassCSP", enabled=True)
+                if html is not None:
+                    # The page of a host, whose policy allows no script, with another content.
+                    await page.do("Page.setBypassCSP", enabled=True)
                 await page.do("Page.navigate", url=url)
                 await page.until(f"location.href === {url!r} && document.readyState === 'complete'")
-                frame = (await page.do("Page.getFrameTree"))["frameTree"]["frame"]["id"]
-                await page.do("Page.setDocumentContent", frameId=frame, html=html)
-                await page.until("document.readyState === 'complete'")
+                if html is not None:
+                    frame = (await page.do("Page.getFrameTree"))["frameTree"]["frame"]["id"]
+                    await page.do("Page.setDocumentContent", frameId=frame, html=html)
+                    await page.until("document.readyState === 'complete'")
                 yield page
                 page.close()
     finally:

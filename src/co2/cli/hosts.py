@@ -33,6 +33,7 @@ def _common(command: Callable[..., int]) -> Callable[..., int]:
 @click.command()
 @_common
 @click.option("--port", metavar="PORT", help="Port to listen on, 0 for any.  [default: 2003 or the next free one]")
+@click.option("--pages", metavar="DIR", help="Folder with web pages of your own, served at /pages/.")
 def relay(**flags: Any) -> int:
     """Run a relay until Ctrl-C.
 
@@ -44,6 +45,7 @@ def relay(**flags: Any) -> int:
       co2 relay
       co2 relay --bind 0.0.0.0            so that other machines reach it
       co2 relay --port 0 --state ./state
+      co2 relay --bind 0.0.0.0 --pages ./pages      for phones: http://ADDRESS:2003/pages/
       co2 relay --plugin throttle
     """
     config = _checked(load_config("relay", _flags(flags), os.environ, Path.cwd()), flags)

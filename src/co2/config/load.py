@@ -46,8 +46,9 @@ def load_config(
         values[name] = given.get(name, default)
     values["name"] = values["name"] or default_host_name(role, socket.gethostname())
     values["plugin_dir"] = cwd / values["plugin_dir"]
-    if values["state"] is not None:
-        values["state"] = cwd / values["state"]
+    for where in ("state", "pages"):
+        if values.get(where) is not None:
+            values[where] = cwd / values[where]
     make: type[HostConfig] = RelayConfig if role == "relay" else SatelliteConfig
     config = make(
         role=role,

@@ -111,6 +111,7 @@ KEYS: tuple[Key, ...] = (
         _RELAY,
         "how long a message may wait, before it is acknowledged, to be written to disk with others",
     ),
+    Key("pages", folder, None, _RELAY, "folder with web pages of your own, served at /pages/"),
     Key("causes", switch, True, _RELAY, "what plugins send while they receive a message says which one"),
     Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
     Key(
@@ -226,6 +227,7 @@ class RelayConfig(HostConfig):
     log_age: float = 86_400.0
     log_bytes: int = 1024 * MIB
     durability: float = 0.0
+    pages: Path | None = None
     causes: bool = True
 
 

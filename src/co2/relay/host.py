@@ -101,6 +101,11 @@ class RelayHost(RoleHost):
         )
         if self.log.replaced:
             _logger.error("a new log was started: %s", self.log.replaced)
+        if config.pages is not None:
+            if config.pages.is_dir():
+                _logger.info("the pages in %s are served at /pages/", config.pages)
+            else:
+                _logger.warning("pages: there is no folder %s; make it, and no restart is needed", config.pages)
         _allow_files(config.max_sats)
         self._keeper = MemberKeeper.open(foundation.state.path / MEMBERS_FILE, self.log.address_of)
         relay = self.relay = RelayRole(
@@ -179,6 +184,7 @@ class RelayHost(RoleHost):
             live=self._viewers.endpoint(),
             elsewhere="it is a relay",
             far=self._control,
+            own_pages=config.pages,
         )
 
     @property

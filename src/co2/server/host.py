@@ -5,6 +5,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from co2 import __version__
@@ -25,6 +26,7 @@ from co2.server.process.run import Foundation
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.method_call import MethodCalls
 from co2.web.buttons import make_buttons
+from co2.web.own_pages import make_own_pages
 from co2.web.pages import Renderer, make_pages
 from co2.web.satellite_pages import make_satellite_buttons, make_satellite_pages
 from co2.web.view import AwayRow, DeadLetterRow, FarSatellites, MethodRow, Numbers, Readiness, SatelliteRow
@@ -82,6 +84,7 @@ class RoleHost(ABC):
         live: WebSocketEndpoint | None = None,
         elsewhere: str,
         far: FarSatellites | None = None,
+        own_pages: Path | None = None,
     ) -> None:
         """Add the methods of every host, and create the server.
 
@@ -93,6 +96,7 @@ class RoleHost(ABC):
             live: see :class:`~co2.server.http.server.HttpServer`.
             elsewhere: see :class:`~co2.server.http.server.HttpServer`.
             far: access to the satellites of a relay, for their pages; None for none.
+            own_pages: folder with web pages of the owner's own; None for none.
         """
         add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local), self.turns.pause)
         self.registry.add(
@@ -105,6 +109,7 @@ class RoleHost(ABC):
         self.plugins.control.add_methods(self.registry)
         renderer = Renderer(view)
         pages, buttons = make_pages(view, renderer), make_buttons(view)
+        pages |= make_own_pages(own_pages)
         if far is not None:
             pages |= make_satellite_pages(far, renderer.render)
             buttons |= make_satellite_buttons(far, renderer.render)

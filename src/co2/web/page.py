@@ -4,16 +4,27 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["PageAnswer", "PageHandler", "PageRequest", "path_pattern", "satellite_in"]
+__all__ = ["OWN_PAGES", "PageAnswer", "PageHandler", "PageRequest", "path_pattern", "satellite_in"]
+
+OWN_PAGES = "/pages/"
+"""The path below which the owner's own pages are."""
+
 
 _OF_A_SATELLITE = re.compile(r"/satellites/([A-Za-z0-9._-]{1,64})((?:/[a-z]{0,16})?)")
+
+# At most four names, none of which begins with a dot: no hidden file, and no way up.
+_OWN = re.compile(r"/pages/(?:(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?")
 
 
 def path_pattern(path: str) -> str:
     """Return the path under which the handler of a page is registered: that of a satellite's pages has a ``*``.
 
+    So has that of the files below :data:`OWN_PAGES`.
+
     The path is that of a request, and is compared with the registered ones: nothing else is done with it.
     """
+    if path.startswith(OWN_PAGES):
+        return f"{OWN_PAGES}*" if _OWN.fullmatch(path) else ""
     if not path.startswith("/satellites/"):
         return path
     found = _OF_A_SATELLITE.fullmatch(path)

@@ -235,7 +235,8 @@ class Gate:
             return True
         raise Refused(
             421,
-            ("over loopback, pages are served only as localhost or 127.0.0.1; add other names to allowed_hosts"),
+            f"over loopback, pages are served only as localhost or 127.0.0.1, not as {name[:80]}; a proxy's "
+            f'name or address belongs into co2.toml: allowed_hosts = ["{name[:80]}"]',
         )
 
     def _check_origin(self, head: RequestHead, name: str) -> None:
