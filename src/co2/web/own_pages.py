@@ -1,7 +1,7 @@
 """Web pages of the owner's own: the files of one folder, under ``/pages/``.
 
 They come from the same address as the JSON door and ``co2-live.js``, so that a page needs no other web server.
-Their scripts may do what a person at a page of this host may do: the folder is the owner's, as plugins are.
+Their scripts can press the buttons of this host's pages: the folder is the owner's, as plugins are.
 """
 
 import asyncio

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from co2.errors import ConfigError
+from co2.server.door.routes import ROUTES
 from co2.server.http import gate
 from co2.server.http.access_log import MAX_KEPT_LINES, AccessLog
 from co2.server.http.chunked_body import ChunkedBody
@@ -173,6 +174,17 @@ def test_what_a_name_is_worth_depends_on_the_interface() -> None:
     assert not gate.admit(page + b"stage.example", over_loopback=False).proxied
 
 
+@pytest.mark.parametrize("path", [b"/RPC2", b"/api/call/co2.plugin.reload"])
+def test_a_script_in_a_browser_is_nobody_at_this_machine_but_a_button_that_is_pressed_is(path: bytes) -> None:
+    gate = Gate((), (), LIMITS, buttons=("/plugins/reload",), routes=ROUTES)
+    kind = b"text/xml" if path == b"/RPC2" else b"application/json"
+    call = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\nContent-Length: 5" % (path, kind)
+    assert not gate.admit(call, over_loopback=True).proxied
+    assert gate.admit(call + b"\r\nOrigin: http://127.0.0.1", over_loopback=True).proxied
+    button = b"POST /plugins/reload HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1"
+    assert not gate.admit(button, over_loopback=True).proxied
+
+
 def test_a_page_over_https_is_ours_under_an_allowed_name_only() -> None:
     """A proxy in front makes https of http: the browser's Origin says so, and the Host does not."""
     gate = Gate((), ("stage.example",), LIMITS)
@@ -181,7 +193,7 @@ def test_a_page_over_https_is_ours_under_an_allowed_name_only() -> None:
         head = HEAD.replace(b"127.0.0.1", host) + b"\r\nOrigin: " + origin
         try:
             for over_loopback in (False, True):
-                assert gate.admit(head, over_loopback=over_loopback).proxied is over_loopback
+                assert gate.admit(head, over_loopback=over_loopback).proxied
         except Refused as refused:
             assert refused.status == 403
             return refused.why

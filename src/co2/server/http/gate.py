@@ -67,7 +67,7 @@ class Request:
         is_page: whether it is for a page, a button of a page or a WebSocket; otherwise it is an XML-RPC call.
         relayed: whether a header says that a host of co2 passes the request on.
         proxied: whether a header says that a proxy passes it on, or whether it came over the loopback interface
-            under a name that ``allowed_hosts`` lists.
+            under a name that ``allowed_hosts`` lists, or from a script in a browser.
         charset: the codec of the body, from the Content-Type; '' if it names none.
         route: of the JSON door; None for any other request.
         is_lines: whether the body is JSON Lines.
@@ -196,7 +196,9 @@ class Gate:
         else:
             is_page = self._check_path(head)
         is_program = "origin" not in head.headers and (not is_page or head.path in self._websockets)
-        proxied = any(map(_tells_a_proxy, head.headers))
+        # A browser's script is no person at this machine, wherever it runs; a button of our pages is pressed.
+        is_script = "origin" in head.headers and path_pattern(head.path) not in self._buttons
+        proxied = is_script or any(map(_tells_a_proxy, head.headers))
         if over_loopback and not is_program:
             proxied |= self._check_loopback(name)
         charset = self._check_body(head, is_page, route)
