@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import itertools
+import os
 import shutil
 import sys
 import threading
@@ -24,6 +25,7 @@ from co2.protocol.wire.batch import make_batch, split_batch
 from co2.store import log_file, log_thread, memory_tail, relay_log
 from co2.store.log_file import FRAME, LogFile
 from co2.store.relay_log import LEASE, RelayLog
+from co2.thread_priority import BEHIND, USUAL_INTERVAL
 from tests.harness import wait_for
 
 
@@ -638,6 +640,73 @@ def test_a_commit_that_somebody_waits_for_is_quick(logs: Logs) -> None:
         wait_for(lambda entry=entry: log.committed >= entry.end, "on disk")
         times.append(time.monotonic() - began)
     assert min(times) < 0.5
+
+
+def test_a_commit_that_somebody_waits_for_is_quick_beside_a_busy_event_loop(logs: Logs) -> None:
+    """Each of its steps had to wait for the interpreter, for 5 ms: messages behind it waited for 40."""
+    log = logs.open()
+    times = []
+    for _ in range(20):
+        began = time.monotonic()
+        entry = append(log, b"\x01")
+        while log.committed < entry.end:
+            assert sum(range(200)) and time.monotonic() < began + 20, "not on disk within 20 s"
+        times.append(time.monotonic() - began)
+    assert min(times) < 0.01
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_commits_run_behind_other_threads_unless_somebody_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_thread, "AHEAD", 60.0)
+    monkeypatch.setattr(log_thread, "COMPANY", 0.0)
+    told: dict[int, tuple[int, bool]] = {}
+
+    def on_commit(position: int) -> None:
+        nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        told[position] = nice, sys.getswitchinterval() < USUAL_INTERVAL / 2
+
+    log = RelayLog.open(
+        tmp_path / "log.db",
+        max_bytes=2**30,
+        max_age=1e9,
+        now=time.monotonic,
+        wall=time.time,
+        on_commit=on_commit,
+    )
+    numbers = itertools.count(1)
+
+    def commit(seq: int) -> tuple[int, bool]:
+        entry = append(log, b"\x01", seq=seq, epoch=7 if seq else 0)
+        wait_for(lambda: entry.end in told, "it is on disk")
+        return told[entry.end]
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    behind, ahead = (min(19, own + BEHIND), False), (own, True)
+    assert commit(next(numbers)) == behind
+    assert commit(0) == ahead
+    assert commit(next(numbers)) == ahead  # who sends the next one without a number does not wait for this one
+    monkeypatch.setattr(log_thread, "AHEAD", 0.05)
+    assert commit(0) == ahead
+    wait_for(lambda: commit(next(numbers)) == behind, "they run behind again")
+    assert commit(0) == ahead
+    log.close()
+    assert sys.getswitchinterval() == pytest.approx(USUAL_INTERVAL)
+
+
+def test_no_entry_is_left_behind_when_commits_are_no_longer_waited_for(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At that moment another thread takes over, which may sleep for half a minute."""
+    monkeypatch.setattr(log_thread, "AHEAD", 0.01)
+    log = logs.open()
+    for number in range(1, 101):
+        began = time.monotonic()
+        append(log, b"\x01")
+        wait_for(lambda: time.monotonic() - began > 0.0002 * number, "a moment around that one")  # noqa: B023
+        append(log, b"\x02", seq=number)
+        on_disk(log)
 
 
 def test_marks_do_not_age_by_the_wall_clock(logs: Logs) -> None:

@@ -3,7 +3,7 @@
 A large commit goes into the database; one of few messages goes into the journal in front of it, and from there
 into the database together with others.
 
-This class has no thread: ``log_thread.py`` has one. The caller of :meth:`LogWriter.turn` writes; entries are
+This class has no thread: ``log_thread.py`` has two. The caller of :meth:`LogWriter.turn` writes; entries are
 handed over from another thread.
 """
 
