@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
+from co2.exact_json.messages import SentMessage
 from co2.protocol.wire.websocket import POLICY
 from co2.relay import live_viewer
 from co2.relay.live_viewer import CAUGHT_UP, MAX_BEHIND, MAX_WAITING, Viewer
+from co2.relay.long_turns import LONG
 from co2.relay.message_methods import MessageMethods
 from co2.server.door.common import CommonRoutes
 from co2.server.door.long_json import LongJson
@@ -60,7 +62,22 @@ class Routes:
         return data
 
 
-def run(test: Callable[[Viewer, Wire, Routes], Any]) -> None:
+class Messages:
+    """Takes messages; long ones only when the test says so."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.sent: list[int] = []
+
+    async def send(self, messages: Sequence[SentMessage], _caller: Caller) -> int:
+        if len(messages[0].packed) > LONG:
+            await self.go_on.wait()
+        self.sent.append(len(messages[0].packed))
+        await asyncio.sleep(0)
+        return len(self.sent)
+
+
+def run(test: Callable[[Viewer, Wire, Routes], Any], messages: Messages | None = None) -> None:
     async def main() -> None:
         turns = AnswerTurns(asyncio.get_running_loop())
         wire, routes = Wire(), Routes(turns)
@@ -68,7 +85,7 @@ def run(test: Callable[[Viewer, Wire, Routes], Any]) -> None:
             cast(WebSocketTransport, wire),
             Caller("127.0.0.1", 5),
             routes=cast(CommonRoutes, routes),
-            messages=cast(MessageMethods, None),
+            messages=cast(MessageMethods, messages),
             turns=turns,
             position=lambda: 7,
             ended=lambda _viewer: None,
@@ -162,3 +179,29 @@ def test_nothing_is_handled_while_it_does_not_read_its_answers() -> None:
             await asyncio.sleep(0.01)
 
     run(test)
+
+
+def test_what_it_sends_behind_a_long_message_comes_behind_it() -> None:
+    messages = Messages()
+
+    async def test(viewer: Viewer, wire: Wire, _routes: Routes) -> None:
+        def frame(size: int, ref: int) -> bytes:
+            return json.dumps({"send": {"channel": "a", "data": "x" * size}, "ref": ref}).encode()
+
+        viewer.received([frame(0, 0), frame(LONG, 1), frame(100, 2), frame(200, 3)])
+        while not messages.sent:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(messages.sent) == 1
+        messages.go_on.set()
+        viewer.received([frame(300, 4)])
+        while len(wire.told) < 5:
+            await asyncio.sleep(0.001)
+        assert [one["ref"] for one in wire.told] == [0, 1, 2, 3, 4]
+        assert [size > LONG for size in messages.sent] == [False, True, False, False, False]
+        viewer.received([frame(0, 5)])
+        while len(wire.told) < 6:
+            await asyncio.sleep(0.001)
+
+    run(test, messages)

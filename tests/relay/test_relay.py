@@ -21,9 +21,11 @@ from co2.errors import (
     TooManySatellites,
     Unreachable,
 )
+from co2.exact_json.messages import SentMessage
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.log import Entry
 from co2.protocol.wire.batch import make_batch
+from co2.relay.long_turns import LONG
 from co2.relay.member_methods import MemberMethods
 from co2.relay.members import MAX_GAPS
 from co2.relay.message_methods import MessageMethods
@@ -172,6 +174,37 @@ def test_a_message_goes_to_every_other_member_in_order() -> None:
             assert [m["data"] for m in client.got[url]] == list(range(50))
 
     with_relay(test)
+
+
+def test_long_messages_come_to_disk_one_after_the_other_and_short_ones_at_once() -> None:
+    async def test(relay: FullRelay, log: FakeLog) -> None:
+        long = "x" * (LONG + 1)
+        packed = pack({"channel": "a", "data": long})
+        sent = [
+            asyncio.create_task(send(relay, long)),
+            asyncio.create_task(relay.messages.send([SentMessage(packed, "a", False)], HERE)),
+            asyncio.create_task(send(relay, "short")),
+        ]
+        await until(lambda: len(log.entries) == 2)
+        await asyncio.sleep(0)
+        assert sum(len(entry.batch) > LONG for entry in log.entries) == 1
+        log.committed = log.last
+        relay.committed(log.last)
+        await until(lambda: len(log.entries) == 3)
+        log.committed = log.last
+        relay.committed(log.last)
+        assert {*await asyncio.gather(*sent)} == {entry.position for entry in log.entries}
+
+    async def run() -> None:
+        log = FakeLog()
+        relay = make_relay(Client(), log)
+        relay.start()
+        try:
+            await test(relay, log)
+        finally:
+            await relay.stop()
+
+    asyncio.run(run())
 
 
 def test_a_member_that_cannot_be_reached_gets_everything_later_and_delays_nobody() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from co2.errors import PeerError, UsageError
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.websocket import NORMAL, POLICY
+from co2.relay.long_turns import LONG
 from co2.relay.message_methods import MessageMethods
 from co2.server.door.common import CommonRoutes
 from co2.server.door.live_frames import (
@@ -103,6 +104,8 @@ class Viewer:
         self._handling: asyncio.Task[None] | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._room: asyncio.Future[None] | None = None
+        self._order = asyncio.Lock()
+        self._in_order = 0
         wire.read_behind()  # messages of links are read first
 
     # ---- calls of the transport ------------------------------------------------------------------------
@@ -265,7 +268,15 @@ class Viewer:
         return {"position": self._position()}
 
     async def _send(self, frame: SendFrame) -> dict[str, Any]:
-        return {"position": await self._messages.send(frame.messages, self.caller)}
+        """Send messages; behind long ones, which may wait for their turn, until these are sent."""
+        if not self._in_order and sum(len(one.packed) for one in frame.messages) <= LONG:
+            return {"position": await self._messages.send(frame.messages, self.caller)}
+        self._in_order += 1
+        try:
+            async with self._order:
+                return {"position": await self._messages.send(frame.messages, self.caller)}
+        finally:
+            self._in_order -= 1
 
     async def _call(self, frame: CallFrame) -> Any:
         return await self._routes.call_method(frame.method, frame.data, frame.host, self.caller)

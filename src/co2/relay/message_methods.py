@@ -1,8 +1,9 @@
 """Messages in and out for members without a link: ``relay.relay``, ``relay.fetch``, and what comes as JSON."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
@@ -20,11 +21,13 @@ from co2.relay.callers import check_not_passed_on, check_unowned
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
 from co2.relay.live_ring import LiveRing
+from co2.relay.long_turns import LONG, LongTurns
 from co2.relay.members import Member, Members
 from co2.relay.message_reader import LogMessage, MessageReader, Messages, unreadable
 from co2.relay.notifier import write_live, write_plain
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.server.rpc.arguments import callers_host_id, integer, number, one_dict, text
+from co2.sources import source_of
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import Written
@@ -90,6 +93,7 @@ class MessageMethods:
         self._now = now
         self._turns = turns
         self._under_way: dict[tuple[str, str], asyncio.Future[int]] = {}
+        self._long = LongTurns(lambda: log.last)
 
     async def relay(self, params: Sequence[Any], caller: Caller) -> int:
         """Send a message to all other members.
@@ -104,8 +108,7 @@ class MessageMethods:
         host_id = _sender(argument, caller)
         self._members.check_owner(host_id)
         check_unowned(self._core.origins, host_id)
-        if self._core.closing:
-            raise Unreachable("the relay is stopping; send the message again once a relay is back")
+        self._check_open()
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
         if message_id and (first := self._log.ids.position(host_id.origin, message_id)) is not None:
             self.repeats += 1
@@ -113,9 +116,7 @@ class MessageMethods:
             return first
         packed, channels = message_in(argument)
         message = InFlight(str(host_id), (caller.address, caller.port), make_batch([packed]), 1, channels)
-        position = await self._through(host_id.origin, message, message_id)
-        await self._waiters.on_disk(position)
-        return position
+        return await self._to_disk(caller, message, lambda: self._through(host_id.origin, message, message_id))
 
     async def send(self, messages: Sequence[SentMessage], caller: Caller) -> int | None:
         """Send messages for a caller who has not registered, in their order.
@@ -130,9 +131,8 @@ class MessageMethods:
         host_id = HostId.of_address(caller.address)
         self._members.check_owner(host_id)
         check_unowned(self._core.origins, host_id)
-        if self._core.closing:
-            raise Unreachable("the relay is stopping; send the message again once a relay is back")
-        position = None
+        self._check_open()
+        position: int | None = None
         for batch in _batches(messages):
             channels = channels_of_frame({one.channel for one in batch})
             message = InFlight(
@@ -144,11 +144,35 @@ class MessageMethods:
             )
             if batch[0].is_live:
                 self._pass_live(host_id.origin, message)
+            elif len(message.batch) > LONG:
+                passed = partial(self._pass_on, host_id.origin, message)
+                position = await self._to_disk(caller, message, passed) + len(batch) - 1
             else:
                 position = await self._pass_on(host_id.origin, message) + len(batch) - 1
         if position is not None:
             await self._waiters.on_disk(position)
         return position
+
+    def _check_open(self) -> None:
+        if self._core.closing:
+            raise Unreachable("the relay is stopping; send the message again once a relay is back")
+
+    async def _to_disk(
+        self, caller: Caller, message: InFlight, pass_on: Callable[[], Coroutine[Any, Any, int]]
+    ) -> int:
+        """Pass messages on, in turn if they are long, and wait until they are on disk; return the first position.
+
+        Raises:
+            Busy: too many long messages wait.
+        """
+
+        async def work() -> int:
+            self._check_open()  # it may have waited for its turn
+            position = await pass_on()
+            await self._waiters.on_disk(position + message.count - 1)
+            return position
+
+        return await self._long.through(source_of(caller.address), len(message.batch), message.count, work)
 
     def _pass_live(self, origin: str, message: InFlight) -> None:
         chain = self._core.filter_chain
