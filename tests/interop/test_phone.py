@@ -35,9 +35,13 @@ def test_the_slider_moves_the_lamp_and_follows_what_others_send(tmp_path: Path) 
             rows = satellite.call("co2.plugin.get_log", "lamp")
             return [row["text"] for row in rows]
 
+        with relay.proxy() as network:
+            network.relay.relay({"channel": "stage.fader1", "data": 0.1})
+
         async def move() -> None:
             async with page_at(tmp_path / "phone", f"{relay.url}/pages/faders.html", None) as page:
                 await page.until("document.getElementById('state').textContent === 'connected'")
+                await page.until("fader.valueAsNumber === 0.1")
                 for value in (0.25, 0.75):
                     await page.run(
                         f"fader.value = {value}; fader.dispatchEvent(new Event('input', {{bubbles: true}}))"

@@ -23,7 +23,8 @@ def test_the_folder_may_be_made_later(tmp_path: Path) -> None:
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "index.html").write_text("<p>here", encoding="utf-8")
         assert got(f"{relay.url}/pages/") == b"<p>here"
-        for path in ("/pages/../co2.toml", "/pages/%2e%2e/co2.toml", "/pages/.git", "/pages"):
+        assert got(f"{relay.url}/pages") == b"<p>here"
+        for path in ("/pages/../co2.toml", "/pages/%2e%2e/co2.toml", "/pages/.git", "/pagesx"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 got(relay.url + path)
 

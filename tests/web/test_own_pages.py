@@ -51,6 +51,13 @@ def test_files_are_served_with_their_types(folder: Path, path: str, body: bytes,
     assert found.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_who_leaves_out_the_last_slash_is_led_there(folder: Path) -> None:
+    found = asked(folder, "/pages")
+    assert found is not None
+    assert (found.status, found.headers["Location"]) == (301, "/pages/")
+    assert asked(folder, "/pagesx") is None
+
+
 def test_a_page_that_was_changed_is_served_as_it_is_now(folder: Path) -> None:
     (folder / "index.html").write_text("<p>new", encoding="utf-8")
     found = asked(folder, "/pages/")

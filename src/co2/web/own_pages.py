@@ -64,6 +64,8 @@ def make_own_pages(folder: Path | None) -> dict[str, PageHandler]:
     pool = ThreadPoolExecutor(1, "co2-own-pages")
 
     async def page(request: PageRequest) -> PageAnswer:
+        if request.path == OWN_PAGES.rstrip("/"):
+            return PageAnswer(b"", 301, {**HEADERS, "Location": OWN_PAGES})
         name = request.path.removeprefix(OWN_PAGES) or INDEX
         body = await asyncio.get_running_loop().run_in_executor(pool, _read, folder, name)
         if body is None:

@@ -13,7 +13,7 @@ OWN_PAGES = "/pages/"
 _OF_A_SATELLITE = re.compile(r"/satellites/([A-Za-z0-9._-]{1,64})((?:/[a-z]{0,16})?)")
 
 # At most four names, none of which begins with a dot: no hidden file, and no way up.
-_OWN = re.compile(r"/pages/(?:(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?")
+_OWN = re.compile(r"/pages(?:/(?:(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?)?")
 
 
 def path_pattern(path: str) -> str:
@@ -23,7 +23,7 @@ def path_pattern(path: str) -> str:
 
     The path is that of a request, and is compared with the registered ones: nothing else is done with it.
     """
-    if path.startswith(OWN_PAGES):
+    if f"{path}/".startswith(OWN_PAGES):
         return f"{OWN_PAGES}*" if _OWN.fullmatch(path) else ""
     if not path.startswith("/satellites/"):
         return path
