@@ -387,8 +387,8 @@ MEMBERS = 16
 @attack
 async def messages_that_are_dear_to_read(site: Site) -> None:
     """Messages that nest deep or wide, and members who read them."""
-    host_id = await site.registered()
     link = await site.link()
+    host_id = await site.registered()  # last: what others send from here on is read before these messages
     deep = make_batch([b"\x81\xa4data" + b"\x91" * 500_000 + b"\xc0"])
     wide = make_batch([b"\x81\xa4data\xdd" + (100_000).to_bytes(4, "big") + b"\x90" * 100_000])
     for seq, batch in enumerate((deep, wide), 1):
@@ -396,7 +396,7 @@ async def messages_that_are_dear_to_read(site: Site) -> None:
     while (await link.next(Ack)).seq < 2:
         pass
     fetch: dict[str, object] = {"host_id": host_id, "max": 1000}
-    for _ in range(20):
+    for _ in range(60):
         answer = await site.post(call_body("relay.fetch", fetch), 10.0)
         if len(answer) > WIDE:
             site.made()
