@@ -176,13 +176,16 @@ def test_what_a_name_is_worth_depends_on_the_interface() -> None:
 
 @pytest.mark.parametrize("path", [b"/RPC2", b"/api/call/co2.plugin.reload"])
 def test_a_script_in_a_browser_is_nobody_at_this_machine_but_a_button_that_is_pressed_is(path: bytes) -> None:
-    gate = Gate((), (), LIMITS, buttons=("/plugins/reload",), routes=ROUTES)
+    gate = Gate(("/plugins",), (), LIMITS, ("/live",), buttons=("/plugins/reload",), routes=ROUTES)
     kind = b"text/xml" if path == b"/RPC2" else b"application/json"
     call = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\nContent-Length: 5" % (path, kind)
     assert not gate.admit(call, over_loopback=True).proxied
     assert gate.admit(call + b"\r\nOrigin: http://127.0.0.1", over_loopback=True).proxied
-    button = b"POST /plugins/reload HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1"
-    assert not gate.admit(button, over_loopback=True).proxied
+    for page in (b"POST /plugins/reload", b"GET /plugins"):
+        head = page + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1"
+        assert not gate.admit(head, over_loopback=True).proxied
+    live = b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1"
+    assert gate.admit(live, over_loopback=True).proxied
 
 
 def test_a_page_over_https_is_ours_under_an_allowed_name_only() -> None:

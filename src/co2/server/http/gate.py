@@ -196,8 +196,9 @@ class Gate:
         else:
             is_page = self._check_path(head)
         is_program = "origin" not in head.headers and (not is_page or head.path in self._websockets)
-        # A browser's script is no person at this machine, wherever it runs; a button of our pages is pressed.
-        is_script = "origin" in head.headers and path_pattern(head.path) not in self._buttons
+        # A browser's script is no person at this machine, wherever it runs. What it gets or presses like a person
+        # cannot be told apart: a page, a button.
+        is_script = "origin" in head.headers and (not is_page or head.path in self._websockets)
         proxied = is_script or any(map(_tells_a_proxy, head.headers))
         if over_loopback and not is_program:
             proxied |= self._check_loopback(name)
