@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -207,6 +208,9 @@ def test_anywhere_else_nothing_is_installed_unasked(tmp_path: Path, stubs: dict[
     assert not (tmp_path / "done").exists()
 
 
+QUESTION = "To install them: sudo apt-get install --no-install-recommends its-package"
+
+
 @pytest.mark.parametrize(("answer", "installed"), [("y\n", True), ("\n", False), ("no\n", False)])
 def test_at_a_terminal_it_asks(tmp_path: Path, stubs: dict[str, str], answer: str, installed: bool) -> None:
     ours, theirs = pty.openpty()
@@ -214,11 +218,14 @@ def test_at_a_terminal_it_asks(tmp_path: Path, stubs: dict[str, str], answer: st
         with subprocess.Popen(INSTALL, env=stubs, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs) as asked:
             os.write(ours, answer.encode())
             assert asked.wait(timeout=20) == (0 if installed else 1)
-        said = os.read(ours, 65536).decode()
+        said = ""
+        # A terminal passes on what was written to it a little later, and in pieces.
+        while (QUESTION not in said) and select.select([ours], [], [], 10)[0]:
+            said += os.read(ours, 65536).decode()
     finally:
         os.close(theirs)
         os.close(ours)
-    assert "To install them: sudo apt-get install --no-install-recommends its-package" in said
+    assert QUESTION in said
     assert (tmp_path / "done").exists() is installed
 
 

@@ -257,7 +257,9 @@ def _schema(client: CommandClient, name: str, host: str | None) -> Any:
             if not having:
                 raise
         if len(having) > 1:
-            raise Ambiguous(f"several hosts have {name}: {', '.join(having[:MAX_NAMED])}; choose one with --host")
+            raise Ambiguous(
+                f"several hosts have {name}: {', '.join(sorted(having)[:MAX_NAMED])}; choose one with --host"
+            )
         host = having[0]
     return client.call("method_call", {"method_name": "co2.get_method_schema", "data": name, "host_id": host})
 
