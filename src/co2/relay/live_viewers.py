@@ -241,7 +241,7 @@ class LiveViewers:
     async def _send_messages(
         self, entry: Entry, messages: list[LogMessage], wanting: list[Viewer], began: float
     ) -> float:
-        """Give the messages of an entry to viewers; return when the part of the turn that is under way began."""
+        """Pass the messages of an entry to viewers; return when the part of the turn that is under way began."""
         is_one = entry.channels is not None and len(entry.channels) == 1
         for message in messages:
             viewers = wanting
@@ -271,7 +271,7 @@ class LiveViewers:
         return began
 
     async def _send_long(self, text: bytes, viewers: list[Viewer], began: float) -> float:
-        """Give a long message to viewers, one after the other, as far as there is room for it."""
+        """Pass a long message to viewers, one after the other, as far as there is room for it."""
         frame = messages_frame([text])
         for viewer in viewers:
             self._end_frame(viewer)

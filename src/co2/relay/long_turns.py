@@ -104,7 +104,7 @@ class LongTurns:
             task.exception()  # the caller gets it, and may be gone
 
     def _next(self) -> None:
-        """Give the turn to the next source that waits."""
+        """Pass the turn to the next source that waits."""
         while self._waiting:
             source, turns = self._waiting.popitem(last=False)
             turn = turns.popleft()

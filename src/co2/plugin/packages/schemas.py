@@ -198,7 +198,7 @@ def _made(hints: Sequence[Any]) -> tuple[list[JsonSchema], JsonSchema]:
 
 
 def _name_references(schema: Any) -> None:
-    """Give each reference to a shared schema the name of that as its title, so that it has another key."""
+    """Set the name of a shared schema as the title of each reference to it, so that it has another key."""
     if not isinstance(schema, dict):
         return
     if [*schema] == ["$ref"]:
@@ -222,6 +222,7 @@ def _path_schema(kind: type) -> JsonSchema:
 def _path_text(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
+    # Likewise.
     raise NotImplementedError
 
 

@@ -60,7 +60,7 @@ class NameBook:
     # ---- who has which name ----------------------------------------------------------------------------
 
     def restore(self, origin: str, name: str) -> bool:
-        """Give a known origin the name of an earlier run; return False if another has it, or it has one.
+        """Restore the name of a known origin from an earlier run; return False if another has it, or it has one.
 
         Args:
             origin: that the relay knows.

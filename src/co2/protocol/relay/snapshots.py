@@ -114,7 +114,7 @@ class Snapshots:
         self.work()
 
     def failed(self, question: Question) -> None:
-        """Give up the wish behind a question: its values could not be read."""
+        """Drop the wish behind a question: its values could not be read."""
         self._works.pop(question, None)
         self.work()
 
