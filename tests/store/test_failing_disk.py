@@ -16,7 +16,7 @@ from co2.protocol.relay.log import Entry
 from co2.protocol.wire.batch import make_batch
 from co2.store import log_thread, log_writer, relay_log
 from co2.store.relay_log import RelayLog
-from tests.harness import wait_for
+from tests.harness import PATIENCE, wait_for
 from tests.store.power import Disk
 
 
@@ -46,6 +46,17 @@ class Watched:
 
     def on_disk(self, entry: Entry) -> None:
         wait_for(lambda: self.log.committed >= entry.end, "on disk")
+
+    def fill(self, size: int) -> list[Entry]:
+        """Append until the disk is found full, by the log's thread: after one message, or after hundreds."""
+        taken: list[Entry] = []
+        deadline = time.monotonic() + PATIENCE
+        with pytest.raises(StorageFull, match="disk is full"):
+            while time.monotonic() < deadline:
+                taken.append(self.append(size))
+                if self.log.backlog > 2**20 or len(taken) % 100 == 0:
+                    time.sleep(0.005)  # far more would be refused for being too much
+        return taken
 
     def refused(self) -> bool:
         try:
@@ -117,13 +128,7 @@ def test_a_full_disk_refuses_serves_and_recovers_unattended(watched: Watched, si
     old = watched.append()
     watched.on_disk(old)
     watched.disk.room = 100_000
-    taken: list[Entry] = []
-    deadline = time.monotonic() + 20
-    with pytest.raises(StorageFull, match="disk is full"):
-        while time.monotonic() < deadline:
-            taken.append(watched.append(size))
-            if len(taken) % 100 == 0:
-                time.sleep(0.001)
+    taken = watched.fill(size)
     assert not watched.log.takes
     assert "is full" in watched.log.problem
     with pytest.raises(StorageFull):
@@ -165,8 +170,7 @@ def test_a_disk_with_room_for_what_waits_only_takes_messages_once_it_has_more(
     usage = shutil.disk_usage(watched.path.parent)
     watched.on_disk(watched.append())
     watched.disk.room = 100_000
-    taken = [watched.append(60_000) for _ in range(3)]
-    wait_for(lambda: not watched.log.takes, "the disk is full")
+    taken = watched.fill(60_000)
     tries: list[str] = []
 
     def opener(path: str, flags: int) -> int:
