@@ -164,3 +164,66 @@ def test_one_that_hangs_is_told_and_ended_like_a_receive(tmp_path: Path) -> None
             await it.until(lambda: it.state("ham") == "running")
 
     asyncio.run(scenario())
+
+
+class Clocked:
+    """Timers with a clock that moves when it is told to, and the calls they made: the name, and the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[str, float]] = []
+        self.timers = Timers(lambda: self.now)
+
+    def every(self, seconds: float, name: str) -> Timer:
+        def called(timer: Timer) -> None:
+            self.calls.append((name, self.now))
+            timer.done()
+
+        return self.timers.every(seconds, called)
+
+    def at(self, now: float) -> None:
+        """Pause, let the time pass, and continue."""
+        self.timers.hold()
+        self.now = now
+        self.timers.start()
+
+    def expect(self, *calls: tuple[str, float]) -> None:
+        wait_for(lambda: len(self.calls) >= len(calls), f"{calls}, made were {self.calls}")
+        assert self.calls == [*calls]
+        self.calls.clear()
+
+
+def test_intervals_count_from_the_first_start_and_what_is_overdue_after_a_pause_is_called_once() -> None:
+    it = Clocked()
+    it.every(10, "ten")
+    it.every(5, "five")
+    it.at(1000)
+    it.at(1005)
+    it.expect(("five", 1005))
+    it.at(1010)
+    it.expect(("ten", 1010), ("five", 1010))
+    it.at(2000)
+    it.expect(("five", 2000), ("ten", 2000))
+    it.at(2005)
+    it.expect(("five", 2005))
+    it.timers.close()
+
+
+def test_calls_that_are_due_together_are_made_in_the_order_of_their_timers() -> None:
+    it = Clocked()
+    it.at(0)
+    names = [f"timer {number}" for number in range(5)]
+    timers = [it.every(10, name) for name in names]
+    timers[2].cancel()
+    it.at(10)
+    it.expect(*((name, 10) for name in names if name != names[2]))
+    it.timers.close()
+
+
+def test_timers_that_nobody_has_closed_keep_no_program_from_its_end() -> None:
+    timers = Timers()
+    timers.start()
+    timers.every(3600, lambda _: None)
+    assert timers._thread is not None
+    assert timers._thread.daemon
+    timers.close()
