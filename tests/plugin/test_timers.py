@@ -197,16 +197,49 @@ def test_intervals_count_from_the_first_start_and_what_is_overdue_after_a_pause_
     it = Clocked()
     it.every(10, "ten")
     it.every(5, "five")
-    it.at(1000)
-    it.at(1005)
-    it.expect(("five", 1005))
-    it.at(1010)
-    it.expect(("ten", 1010), ("five", 1010))
+    it.at(1003)
+    it.at(1008)
+    it.expect(("five", 1008))
+    it.every(4, "four")
+    it.at(1013)
+    it.expect(("four", 1013), ("ten", 1013), ("five", 1013))
     it.at(2000)
-    it.expect(("five", 2000), ("ten", 2000))
-    it.at(2005)
-    it.expect(("five", 2005))
+    it.expect(("four", 2000), ("five", 2000), ("ten", 2000))
+    it.at(2003)
+    it.expect(("five", 2003), ("ten", 2003))
     it.timers.close()
+
+
+def test_nothing_is_called_during_a_pause() -> None:
+    called = threading.Event()
+    it = Clocked()
+    it.at(0)
+    it.timers.every(10, lambda _: called.set())
+    it.timers.hold()
+    it.now = 20
+    it.timers.hold()
+    it.every(3600, "another")
+    assert not called.wait(0.05)
+    it.timers.start()
+    assert called.wait(10)
+    it.timers.close()
+
+
+def test_one_thread_watches_all_and_ends_with_them() -> None:
+    others = set(threading.enumerate())
+
+    def threads() -> int:
+        return sum(thread.name == "co2-timers" for thread in set(threading.enumerate()) - others)
+
+    timers = Timers()
+    timers.start()
+    for _ in range(5):
+        timers.every(3600, lambda _: None)
+    assert threads() == 1
+    timers.close()
+    wait_for(lambda: threads() == 0, "its thread ends")
+    timers.every(3600, lambda _: None)
+    assert threads() == 0
 
 
 def test_calls_that_are_due_together_are_made_in_the_order_of_their_timers() -> None:

@@ -141,7 +141,6 @@ class Timers:
         """End all timers."""
         with self._lock:
             self._closed = True
-            self._queue.clear()
             self._changed.notify()
 
     def _begin(self, now: float) -> None:
