@@ -29,6 +29,7 @@ class Ground:
         self.complaints: list[str] = []
         self.stumbled: list[BaseException] = []
         self.reports = 0
+        self.results: list[Any] = []
         self.goes_on = True
 
     def run_jobs(self) -> bool:
@@ -40,6 +41,7 @@ class Ground:
         self.reports += 1
 
     def finished(self, result: Any) -> Any:
+        self.results.append(result)
         return result
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
@@ -58,6 +60,7 @@ class Pupil:
     def __init__(self, *fails: Any, channels: tuple[str, ...] = (), **keys: Any) -> None:
         self.ground, self.memory = Ground(), ProgressWords()
         self.fails = fails
+        self.returns: Any = None
         self.taken: list[Any] = []
         self.messages: list[Any] = []
         self.stands: list[int] = []
@@ -72,12 +75,13 @@ class Pupil:
             self.receiver.take(plugin, frame)
         return self.taken
 
-    def receive(self, message: Any) -> None:
+    def receive(self, message: Any) -> Any:
         self.messages.append(message)
         self.stands.append(self.memory.words[WORD])
         self.taken.append(message["data"])
         if message["data"] in self.fails:
             raise LookupError(message["data"])
+        return self.returns
 
     def gap(self, gap: Any) -> None:
         self.stands.append(self.memory.words[WORD])
@@ -162,6 +166,7 @@ def test_neither_what_is_for_others_nor_what_is_done_is_given(
 ) -> None:
     it = Pupil()
     it.receiver.start(Progress(done, 0))
+    assert it.memory.words[WORD] == (2 * done + 2 if done else 0), "not inside any"
     assert it.receiver.done == done
     assert it.take(deliver(10, "a", "b", "c", skip=skip)) == got
     assert it.state == (then, 0)
@@ -242,6 +247,7 @@ def test_calls_go_first_and_may_end_it_between_two_messages() -> None:
 
 def test_a_failure_is_told_with_its_message_and_the_next_message_comes() -> None:
     it = Pupil("b", "c", "e")
+    it.receiver.start(Progress(0, 0))
     assert it.take(deliver(10, "a", "b", "c"), deliver(13, "d", "e")) == ["a", "b", "c", "d", "e"]
     assert it.state == (14, 3)
     assert it.ground.given_up == [pack({"data": data}) for data in "bce"]
@@ -280,7 +286,7 @@ def test_a_gap_is_told_once_and_in_its_place() -> None:
         {"after": 0, "next": 0, "reason": "second"},
     ]
     assert it.stands == [9, 11], "inside each"
-    assert it.state == (5, 1)
+    assert (it.state, it.memory.words[WORD]) == ((5, 1), 12)
     assert it.ground.complaints == ["gap failed; it was: second: LookupError('second')"]
     it.take(*gaps, Gap(6, 1, 2, "third"))
     assert [gap["reason"] for gap in it.gaps] == ["first", "second", "third"]
@@ -308,3 +314,11 @@ class Noting:
         return False
 
     __hash__ = object.__hash__
+
+
+def test_what_it_returns_is_waited_for_before_the_next_message() -> None:
+    for level in (None, speedups.Level()):
+        it = Pupil(level=level)
+        it.returns = "a result"
+        assert it.take(deliver(1, "a", "b")) == ["a", "b"]
+        assert it.ground.results == ["a result", "a result"]

@@ -88,7 +88,7 @@ class Receiver:
         self._times = times
         self._level = level
         self._inside = 0
-        self._apart: tuple[Deliver, list[bytes]] | None = None
+        self._apart: list[bytes] | None = None
         self._on_trial = False
 
     @property
@@ -104,12 +104,12 @@ class Receiver:
 
     def take(self, plugin: Co2Plugin, frame: Deliver | Gap) -> None:
         """Pass a frame to the plugin; to be called again with the same frame after an interruption."""
+        self._apart = None
         if isinstance(frame, Gap):
             self._take_gap(plugin, frame)
         else:
             self._wants = self._wants_last if type(frame) is Snapshot else self._wants_sent
             self._pass_messages(plugin, frame)
-            self._apart = None
 
     def _pass_messages(self, plugin: Co2Plugin, frame: Deliver) -> None:
         """Pass the messages of a frame to the plugin, with calls in between."""
@@ -188,9 +188,9 @@ class Receiver:
 
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
         self.failed += 1
-        if self._apart is None or self._apart[0] is not frame:
-            self._apart = (frame, pieces(frame.batch))  # kept, as after one failure the next may fail too
-        message = self._apart[1][number - frame.first]
+        if self._apart is None:
+            self._apart = pieces(frame.batch)  # kept, as after one failure the next may fail too
+        message = self._apart[number - frame.first]
         self._actor.give_up(frame, message, error)
         shown = preview(message)
         self._actor.complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
