@@ -188,7 +188,6 @@ class FairQueue:
         self._account(source, item, -1)
         if not queue:
             del self._queues[source]
-            del self._sizes[source]
         return item
 
     def _drop(self, source: str) -> None:
