@@ -109,11 +109,13 @@ class CommonRoutes:
             rows[name] = {"name": name, "hosts": [self._host_id()], "help": entry.help, "signatures": signatures}
             left -= len(name) + len(entry.help) + _OF_EACH
         for host_id, names in await self._turns.collect(self._elsewhere()):
-            for name in names if left > 0 else ():
+            if left <= 0:
+                left_out += len(names)
+                continue
+            for name in names:
                 row = rows.setdefault(name, {"name": name, "hosts": []})
                 row["hosts"].append(host_id)
                 left -= _OF_EACH if len(row["hosts"]) > 1 else len(name) + _OF_EACH
-            left_out += len(names) if left <= 0 else 0
         told = {"methods": [rows[name] for name in sorted(rows)], "left_out": left_out}
         return DoorAnswer(await self.long.write(told) + b"\n")
 
