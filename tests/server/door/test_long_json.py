@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from co2.errors import Busy, ParseError, ValueRefused
+from co2.exact_json.writer import write
 from co2.server.door import long_json
 from co2.server.door.long_json import LONG_BODY, MAX_RESULTS, SHORT_RESULT, LongJson
 from co2.server.rpc.answer_turns import AT_ONCE, AnswerTurns
@@ -119,14 +120,13 @@ class ThreadsOf:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
         self.go_on = threading.Event()
-        self._write = long_json.write
         monkeypatch.setattr(long_json, "write", self._noted)
 
     def _noted(self, value: Any) -> bytes:
         self.names.append(threading.current_thread().name)
         if threading.current_thread() is not threading.main_thread():
             assert self.go_on.wait(10)
-        return self._write(value)
+        return write(value)
 
 
 def test_only_results_over_the_limit_are_written_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,13 @@
 """Memory that was needed once goes back to the system."""
 
+import ctypes
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+
+from co2.server.process.allocator import ARENAS, LARGE, give_back_large_pieces
 
 CODE = """
 import sys
@@ -34,3 +38,33 @@ def test_large_pieces_that_are_free_do_not_stay_with_the_process() -> None:
         for more in ((), ("told",))
     )
     assert told < 2**22 < left, "this test shows nothing where the C library gives it back by itself"
+
+
+@pytest.mark.parametrize(
+    ("system", "refused", "told", "done"),
+    [
+        ("linux", (), True, [(-3, LARGE), (-8, ARENAS)]),
+        ("linux", (-3,), False, [(-3, LARGE)]),
+        ("linux", (-8,), False, [(-3, LARGE), (-8, ARENAS)]),
+        ("linux", None, False, []),  # a C library without such a function
+        ("darwin", (), False, []),
+    ],
+)
+def test_it_says_whether_the_c_library_does_it(
+    system: str, refused: tuple[int, ...] | None, told: bool, done: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        def __init__(self, _name: None) -> None:
+            if refused is not None:
+                self.mallopt = self._set
+
+        def _set(self, option: int, value: int) -> int:
+            asked.append((option, value))
+            return int(option not in (refused or ()))
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    monkeypatch.setattr(sys, "platform", system)
+    assert give_back_large_pieces() is told
+    assert asked == done

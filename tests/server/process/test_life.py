@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import logging
 import os
 import signal
@@ -143,6 +144,35 @@ def test_a_host_serves_until_a_signal_ends_it(
     assert log.index("stopping") < log.index("stopped")
     assert "ERROR" not in log
     assert "CRITICAL" not in log
+
+
+def test_the_ready_line_is_there_at_once_for_a_program_that_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = io.BytesIO()
+
+    async def serve(player: Player) -> None:
+        async with asyncio.timeout(5):
+            while pipe.getvalue() != b"ready player\n":
+                await asyncio.sleep(0.001)
+        await give_up(player)
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, "utf-8"))
+    lives(tmp_path, Player(serve=serve))
+    assert "ended: the disk is gone" in log_of(tmp_path)
+
+
+def test_the_process_is_prepared_before_its_role_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(run, "go_first", lambda: done.append("its thread goes first"))
+    monkeypatch.setattr(run, "give_back_large_pieces", lambda: done.append("memory goes back"))
+
+    def make(foundation: Foundation) -> Player:
+        done.append("made")
+        return Player(serve=give_up).make(foundation)
+
+    run_host(config(tmp_path), make)
+    assert done == ["its thread goes first", "memory goes back", "made"]
 
 
 def test_what_a_host_has_is_closed_behind_it(tmp_path: Path) -> None:
