@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from co2.store.journal import SIZE as JOURNAL
+from co2.store.journal import HALF
 from tests.harness import HostProcess, running, wait_for, write_plugin
 
 ROOT = Path(__file__).parents[2]

@@ -2,9 +2,9 @@
 
 A commit of SQLite writes each page that it touches: of the table, an index, the marks and the log's own facts, 64
 KiB for a single message. A commit to the journal is one write, behind the previous record and of as many bytes as
-it needs, and one sync: one page of the disk. When the file is full, all of its records go into the database in one
-transaction, and the file is used again from its beginning. The file has its full length from the start, so that a
-sync writes nothing but new data.
+it needs, and one sync: one page of the disk. The file has two halves. When one is full, its records go into the
+database in one transaction; meanwhile the other one is filled. The file has its full length from the start, so
+that a sync writes nothing but new data.
 
 Each record carries the number of its filling and a keyed hash. So leftovers of earlier fillings, a record that a
 power cut has torn, and damaged records are told apart from valid ones; valid records behind a damaged one are
@@ -27,10 +27,10 @@ import apsw
 
 from co2.store.fsync import sync_data, sync_folder
 
-__all__ = ["DISK_PAGE", "SIZE", "SUFFIX", "Journal", "begins_with_record", "new_key"]
+__all__ = ["DISK_PAGE", "HALF", "SUFFIX", "Journal", "begins_with_record", "new_key"]
 
-SIZE = 256 * 1024
-"""Bytes of the file: room for some 700 single messages."""
+HALF = 512 * 1024
+"""Bytes of each half of the file: room for some 1,400 single messages."""
 
 SUFFIX = ".journal"
 """Suffix of the log's file name."""
@@ -73,7 +73,8 @@ class Journal:
         self.filling = done + 1
         self.written = 0
         self.key = key
-        self._at = self._number = 0
+        self._at = self._begin_of(self.filling)
+        self._number = 0
         place = path.with_name(path.name + SUFFIX)
         self._file: _File = _SystemFile(place) if vfs is None else _VfsFile(place, vfs)
         self._size = self._file.size()
@@ -85,14 +86,20 @@ class Journal:
 
     def make(self) -> None:
         """Extend the file to its full length."""
-        if self._size < SIZE:
-            self._file.lengthen(self._size, SIZE)
+        if self._size < 2 * HALF:
+            self._file.lengthen(self._size, 2 * HALF)
             self._file.sync()
-            self._size = SIZE
+            self._size = 2 * HALF
+
+    @staticmethod
+    def _begin_of(filling: int) -> int:
+        """Return where a filling begins: fillings take turns in the two halves."""
+        return filling % 2 * HALF
 
     def takes(self, data: bytes) -> bool:
-        """Return whether there is room for a record."""
-        return self._at + _HEAD.size + len(data) <= self._size
+        """Return whether the current filling has room for a record."""
+        end = self._at + _HEAD.size + len(data)
+        return end <= min(self._begin_of(self.filling) + HALF, self._size)
 
     def append(self, data: bytes) -> None:
         """Write a record to disk.
@@ -110,9 +117,14 @@ class Journal:
         self.written += ((self._at - 1) // DISK_PAGE - first // DISK_PAGE + 1) * DISK_PAGE
 
     def begin(self, done: int) -> None:
-        """Start again from the beginning of the file: the records up to this filling are in the database."""
+        """Begin the next filling: the records up to this one are in the database."""
         self.filling = done + 1
-        self._at = self._number = 0
+        self._at = self._begin_of(self.filling)
+        self._number = 0
+
+    def turn_over(self) -> None:
+        """Begin the next filling before this one is in the database; the one before this must be there."""
+        self.begin(self.filling)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,4 +1,4 @@
-"""The threads that write the relay's log to disk, one at a time.
+"""The threads that write the relay's log to disk: two commit, one at a time; one moves what is in the journal.
 
 One commits when the next entry comes, at most once every :data:`INTERVAL` and at the latest after :data:`LATEST`;
 at once where much waits. It runs behind the threads that pass messages on. A configured window replaces both
@@ -54,15 +54,19 @@ _IDLE = 30.0
 class LogThread(LogWriter):
     """A writer with threads of its own; see :class:`~co2.store.log_writer.LogWriter` for the rest."""
 
+    moves_apart = True
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         lock = threading.RLock()
         self._work, self._work_ahead = threading.Condition(lock), threading.Condition(lock)
+        self._to_move = threading.Condition(lock)
         self._closing = False
         self._is_turning = False
         self._last = self._ahead_until = 0.0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
         self._thread_ahead = threading.Thread(target=self._run_ahead, name="co2-log-ahead", daemon=True)
+        self._mover = threading.Thread(target=self._run_mover, name="co2-log-move", daemon=True)
 
     def start(self, meta: dict[str, int | str | float]) -> None:
         """Write the first commit and start the threads.
@@ -74,6 +78,7 @@ class LogThread(LogWriter):
         self._last = time.monotonic() - LATEST
         self._thread.start()
         self._thread_ahead.start()
+        self._mover.start()
 
     def close(self, timeout: float) -> None:
         """Write the rest and end, within ``timeout`` seconds."""
@@ -105,6 +110,9 @@ class LogThread(LogWriter):
         self._work.notify()
         self._work_ahead.notify()
 
+    def _wake_mover(self) -> None:
+        self._to_move.notify()
+
     def _tell(self, frames: int) -> None:
         """Wait a moment before waking the event loop for a few entries: if it runs anyway, it notices them."""
         if frames <= FEW and not self._hurried:
@@ -121,8 +129,24 @@ class LogThread(LogWriter):
         finally:
             with self._work:
                 self._wake_both()
+                self._wake_mover()
             self._thread_ahead.join()
+            self._mover.join()
             self.end()
+
+    def _run_mover(self) -> None:
+        go_behind()
+        while self._is_to_move():
+            self.move()
+
+    def _is_to_move(self) -> bool:
+        """Wait until a half of the journal is to be moved; return False when the log closes: that moves all."""
+        with self._work:
+            if self.full and self._moving:
+                self._to_move.wait(RETRY)
+            while not (self._moving or self._closing or self.failed):
+                self._to_move.wait()
+            return not (self._closing or self.failed)
 
     def _run_ahead(self) -> None:
         while self._is_wanted_ahead():

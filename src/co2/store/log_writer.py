@@ -1,17 +1,17 @@
 """Write the relay's log to disk: many entries in one commit, so that they share one fsync.
 
 A large commit goes into the database; one of few messages goes into the journal in front of it, and from there
-into the database together with others.
+into the database together with others: a half of the journal at a time, while commits go into the other half.
 
-This class has no thread: ``log_thread.py`` has two. The caller of :meth:`LogWriter.turn` writes; entries are
-handed over from another thread.
+This class has no thread: ``log_thread.py`` has three. The caller of :meth:`LogWriter.turn` writes, another may
+:meth:`~LogWriter.move` what is in the journal; entries are handed over from a third one.
 """
 
 import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
@@ -19,13 +19,12 @@ import apsw
 from co2.logs import open_private
 from co2.protocol.relay.log import Entry
 from co2.store.commit import Commit, together
-from co2.store.journal import SIZE as JOURNAL
-from co2.store.journal import Journal
+from co2.store.journal import HALF, Journal
 from co2.store.log_file import LogFile
 from co2.store.running_time import RunningTime
 from co2.store.sqlite import mark_damaged
 
-__all__ = ["MUCH", "RESERVE", "SMALL", "LogWriter", "reserve_of"]
+__all__ = ["AWAITED", "MUCH", "RESERVE", "SMALL", "LogWriter", "reserve_of"]
 
 MUCH = 1024 * 1024
 """Waiting bytes that are committed without delay."""
@@ -39,6 +38,9 @@ SQLite writes with the waiting entries, and to continue with."""
 
 SMALL = 32 * 1024
 """Largest commit, in bytes, that goes to the journal: a larger one costs less where it is written once."""
+
+AWAITED = 384 * 1024
+"""The same where somebody waits for the commit: the journal takes a millisecond, the database tens of them."""
 
 AGE_INTERVAL = 0.5
 MAX_AGE_INTERVAL = 600.0
@@ -68,7 +70,7 @@ class LogWriter:
     """Writes the entries handed to it, one commit per :meth:`turn`.
 
     Args:
-        file: the connection that writes; used only by the caller of :meth:`turn`.
+        file: the connection that writes; used by one thread at a time.
         journal: in front of it; likewise.
         path: of the file, for the reserve beside it.
         max_bytes: bytes of messages that are kept.
@@ -89,7 +91,10 @@ class LogWriter:
         waiting_bytes: that are not on disk yet.
         bytes: of messages that are kept.
         gone: position up to which this run has deleted entries; 0 for none.
+        moves_apart: another thread than that of :meth:`turn` calls :meth:`move`.
     """
+
+    moves_apart = False
 
     def __init__(
         self,
@@ -110,10 +115,12 @@ class LogWriter:
         self.full = False
         self.failed = ""
         self.waiting_bytes = 0
-        self.bytes = int(file.read_meta("bytes"))
+        self.bytes = self._settled_bytes = int(file.read_meta("bytes"))
         self._file = file
         self._journal = journal
         self._in_journal: list[Commit] = []
+        self._file_use = threading.RLock()
+        self._moving = 0
         self._end = int(file.read_meta("end"))
         self._moved_bytes = self._growth = 0
         self._ready = False
@@ -131,7 +138,7 @@ class LogWriter:
         self.gone = 0
         self._aged_at = self._ran_at = float("-inf")
         self._age_interval = min(max(AGE_INTERVAL, max_age / 100), MAX_AGE_INTERVAL)
-        self._overdraft = min(JOURNAL, max_bytes // 16)
+        self._overdraft = min(HALF, max_bytes // 16)
         self._work = threading.Condition()
         self._next = Commit()
         self._taken: Commit | None = None
@@ -152,7 +159,6 @@ class LogWriter:
             self._journal.make()
             self._settle(self._dated(Commit(meta=meta)))
         except apsw.FullError:
-            self._file.rollback()
             self._next.meta = meta
             self._reserve.unlink(missing_ok=True)
             self._tell_full()
@@ -231,6 +237,9 @@ class LogWriter:
     def _wake(self) -> None:
         """Wake the writer; called with the lock held when there is something to write."""
 
+    def _wake_mover(self) -> None:
+        """Wake the thread that moves; called with the lock held when there is something to move."""
+
     def _tell(self, frames: int) -> None:
         """Report that a commit of ``frames`` entries is on disk."""
         self._on_news()
@@ -261,15 +270,39 @@ class LogWriter:
             self._commit()
             self._checkpoint()
         except Exception as error:
-            # After a failed fsync the state of the disk is unknown, and a second fsync may report success wrongly:
-            # from here on nothing is acknowledged.
-            self.failed = f"{type(error).__name__}: {error}"
-            if isinstance(error, apsw.CorruptError):
-                mark_damaged(self._path)
-            _logger.critical("the log's disk failed, and no more messages are acknowledged: %s", self.failed)
-            self._on_failed(self.failed)
+            self._fail(error)
             return False
         return True
+
+    def move(self) -> None:
+        """Move a full half of the journal into the database, if there is one; on a full disk, later."""
+        try:
+            with self._file_use:
+                with self._work:
+                    commits = self._in_journal[: self._moving]
+                if commits:
+                    self._to_database(commits, self._journal.filling - 1)
+                self._moving = 0
+            self._checkpoint()
+        except apsw.FullError:
+            self._reserve.unlink(missing_ok=True)
+            self._tell_full()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End all writing; called while the exception is handled.
+
+        After a failed fsync the state of the disk is unknown, and a second fsync may report success wrongly: from
+        here on nothing is acknowledged.
+        """
+        with self._work:
+            is_first, self.failed = not self.failed, self.failed or f"{type(error).__name__}: {error}"
+        if isinstance(error, apsw.CorruptError):
+            mark_damaged(self._path)
+        if is_first:
+            _logger.critical("the log's disk failed, and no more messages are acknowledged: %s", self.failed)
+            self._on_failed(self.failed)
 
     def end(self) -> None:
         """Move the journal into the database if possible, and close the files."""
@@ -289,10 +322,8 @@ class LogWriter:
         try:
             self._bring(self._dated(self._taken))
         except apsw.FullError:
-            self._file.rollback()
             self._reserve.unlink(missing_ok=True)
-            if not self.full:
-                self._tell_full()
+            self._tell_full()
             return
         entries = self._taken.entries
         with self._work:
@@ -300,7 +331,8 @@ class LogWriter:
             self.waiting_bytes -= sum(len(entry.batch) for entry in entries)
         if self.full:
             self._recovered()
-        settled = self._in_journal[0].previous if self._in_journal else self._end
+        with self._work:
+            settled = self._in_journal[0].previous if self._in_journal else self._end
         self._on_commit(entries[-1].end if entries else 0, settled, self.gone)
         self._tell(len(entries))
 
@@ -312,58 +344,95 @@ class LogWriter:
     def _bring(self, commit: Commit) -> None:
         """Write a commit to disk: to the journal if possible, else to the database."""
         size = commit.size
-        if size > SMALL or not self._ready or self._trims or commit.at - self._aged_at >= self._age_interval:
+        most = AWAITED if self._hurried else SMALL
+        if size > most or not self._ready or self._trims or commit.at - self._aged_at >= self._age_interval:
             self._settle(commit)
             return
         if not commit and commit.at - self._ran_at < self._age_interval:
             return  # nothing but the time has changed
         record = commit.encode()
-        if self.bytes + size > self._max_bytes + self._overdraft or not self._journal.takes(record):
+        if self.bytes + size > self._max_bytes + self._overdraft or not self._has_room(record):
             self._settle(commit)
             return
         self._journal.append(record)
         self._ran_at = commit.at
         with self._work:
             self._in_journal.append(commit)
-        self._end = commit.end
-        self.bytes += size
+            self._end = commit.end
+            self.bytes += size
+
+    def _has_room(self, record: bytes) -> bool:
+        """Return whether the journal takes a record. If its half is full, go on in the other one if possible."""
+        if self._journal.takes(record):
+            return True
+        if not self.moves_apart or self._moving or not self._in_journal:
+            return False
+        with self._work:
+            self._moving = len(self._in_journal)
+            self._journal.turn_over()
+            self._wake_mover()
+        return self._journal.takes(record)
 
     def _settle(self, last: Commit) -> None:
         """Write the commits of the journal, and this one behind them, into the database."""
-        commits = [*self._in_journal, last]
+        with self._file_use:
+            self._to_database([*self._in_journal, last], self._journal.filling, last)
+            self._moving = 0
+            self._journal.begin(self._journal.filling)
+            self._ready = True
+            self._ran_at = last.at
+
+    def _to_database(self, commits: Sequence[Commit], filling: int, last: Commit | None = None) -> None:
+        """Write commits into the database, in one transaction.
+
+        Args:
+            commits: the first ones of the journal, and behind all of them ``last``, if that is one of them.
+            filling: of the journal; all up to it is in the database then.
+            last: was not in the journal.
+
+        Raises:
+            apsw.FullError: the disk is full; nothing was written.
+        """
         whole = together(commits)
-        file, now = self._file, last.at
-        file.begin()
-        file.insert(commits)
-        file.write_marks(whole.marks.items())
-        trims, trimmed = self._trims, file.forget_marks() if self._trims else []
-        file.write_ids(whole.ids, whole.forgotten)
-        for key, value in whole.meta.items():
-            file.write_meta(key, value)
-        size = self.bytes + last.size
-        up_to, is_more = 0, False
-        if size > self._max_bytes or now - self._aged_at >= self._age_interval:
-            limit = max(DELETE_AT_ONCE, 2 * sum(len(commit.entries) for commit in commits))
-            up_to, freed, is_more = file.delete_oldest(limit, size - self._max_bytes, now - self._max_age)
-            size -= freed
-        file.write_meta("bytes", size)
-        file.write_meta("ran", now)
-        file.write_meta("wall", last.wall)
-        file.write_meta("journal", self._journal.filling)
-        file.commit()
-        if trims:
-            with self._work:
+        file, now = self._file, whole.at
+        size = sum(commit.size for commit in commits)
+        more = last.size if last is not None else 0
+        trims = self._trims and last is not None
+        trimmed: list[tuple[str, int, int]] = []
+        freed, up_to, is_more = 0, 0, False
+        try:
+            file.begin()
+            file.insert(commits)
+            file.write_marks(whole.marks.items())
+            if trims:
+                trimmed = file.forget_marks()
+            file.write_ids(whole.ids, whole.forgotten)
+            for key, value in whole.meta.items():
+                file.write_meta(key, value)
+            excess = self.bytes + more - self._max_bytes
+            if is_aged := now - self._aged_at >= self._age_interval or excess > 0:
+                limit = max(DELETE_AT_ONCE, 2 * sum(len(commit.entries) for commit in commits))
+                up_to, freed, is_more = file.delete_oldest(limit, excess, now - self._max_age)
+            file.write_meta("bytes", self._settled_bytes + size - freed)
+            file.write_meta("ran", now)
+            file.write_meta("wall", whole.wall)
+            file.write_meta("journal", filling)
+            file.commit()
+        except apsw.FullError:
+            file.rollback()
+            raise
+        if is_aged and not is_more:
+            self._aged_at = now
+        self.gone = up_to or self.gone
+        self._settled_bytes += size - freed
+        with self._work:
+            del self._in_journal[: len(commits) - (last is not None)]
+            self.bytes += more - freed
+            if last is not None:
+                self._end = last.end
+            if trims:
                 self._trimmed += trimmed
                 self._trims = False
-        self._journal.begin(self._journal.filling)
-        self._ready = True
-        if not is_more:
-            self._aged_at = now
-        self._ran_at = now
-        self.gone = up_to or self.gone
-        self._end, self.bytes = last.end, size
-        with self._work:
-            self._in_journal = []
 
     @property
     def written(self) -> int:
@@ -375,11 +444,18 @@ class LogWriter:
 
         Not while the disk is full: that would use up the free room and free none.
         """
-        if self.full:
-            return
         pages = self._file.wal_pages
-        if pages - self._moved < CHECKPOINT_PAGES and pages >= self._moved:
+        if self.full or (pages - self._moved < CHECKPOINT_PAGES and pages >= self._moved):
             return
+        if not self._file_use.acquire(blocking=False):
+            return  # another thread moves the journal, and then the WAL
+        try:
+            self._move_wal()
+        finally:
+            self._file_use.release()
+
+    def _move_wal(self) -> None:
+        pages = self._file.wal_pages
         with contextlib.suppress(apsw.BusyError, apsw.FullError):  # then later: the pages are safe in the WAL
             moved = self._file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)[1]
             self._moved_bytes += (moved - self._moved if pages >= self._moved else moved) * self._file.page_size
@@ -390,8 +466,11 @@ class LogWriter:
     # ---- a full disk -----------------------------------------------------------------------------------
 
     def _tell_full(self) -> None:
-        self.full = True
-        self._growth = self._file.growth()
+        with self._file_use:
+            if self.full:
+                return
+            self.full = True
+            self._growth = self._file.growth()
         self._on_full(True)
 
     def _recovered(self) -> None:
