@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import apsw
 import pytest
 
-from co2.errors import BadRequest
+from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.protocol.relay.log import Entry
 from co2.store import journal as journal_module
-from co2.store import log_writer
+from co2.store import log_thread, log_writer
 from co2.store.commit import Commit, decode_commit
 from co2.store.journal import DISK_PAGE, Journal
 from co2.store.log_file import FRAME, LogFile
+from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 from tests.store.power import Disk
 from tests.store.test_relay_log import Logs, append, everything, on_disk, whole
@@ -83,9 +85,10 @@ def test_a_message_that_comes_alone_writes_a_page(logs: Logs) -> None:
 def test_a_full_journal_is_emptied_into_the_database_and_used_again(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "SIZE", 8192)
+    monkeypatch.setattr(journal_module, "HALF", 4096)
     log = logs.open()
     entries = lone(log, 150)
+    wait_for(lambda: not log._writer._moving, "what was full is moved")
     path = crashed(logs)
     assert path.with_name("crashed.db.journal").stat().st_size == 8192
     assert 100 < rows(path) < 150  # some of them are in the journal
@@ -93,6 +96,137 @@ def test_a_full_journal_is_emptied_into_the_database_and_used_again(
     after = logs.open(crashed(logs, "again.db"))
     assert everything(after.read_disk, 0) == entries
     assert after.marks == {("ham", 7): 150}
+
+
+class SlowDatabase:
+    """Writes to the database that wait, from now on, until they are allowed, and may then fail."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.allowed, self.is_full = threading.Event(), threading.Event(), False
+        insert = LogFile.insert
+
+        def inserting(file: LogFile, commits: Any) -> None:
+            if file._db.filename == str(path):  # not a copy of it
+                self.begun.set()
+                assert self.allowed.wait(20)
+                if self.is_full:
+                    raise apsw.FullError("database or disk is full")
+            insert(file, commits)
+
+        monkeypatch.setattr(LogFile, "insert", inserting)
+
+
+@pytest.fixture
+def slow(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RelayLog, list[Entry], SlowDatabase]]:
+    """A log of which one half of the journal is full, and waits for the database, with its entries."""
+    monkeypatch.setattr(journal_module, "HALF", 4096)
+    monkeypatch.setattr(log_thread, "RETRY", 0.02)
+    log = logs.open()
+    database = SlowDatabase(logs.path, monkeypatch)
+    entries: list[Entry] = []
+    while not database.begun.is_set():
+        entries += lone(log, 1)
+    yield log, entries, database
+    database.allowed.set()
+
+
+Slow = tuple[RelayLog, list[Entry], SlowDatabase]
+
+
+def test_commits_go_on_while_a_half_of_the_journal_is_moved_into_the_database(logs: Logs, slow: Slow) -> None:
+    log, entries, database = slow
+    entries += lone(log, 8)  # the other half has room for as many: each is on disk before the next one comes
+    path = crashed(logs)
+    assert rows(path) == 0
+    assert everything(whole(log), 0) == everything(log.read_disk, 0) == entries
+    assert log.size == sum(len(entry.batch) for entry in entries)
+    after = logs.open(path)
+    assert everything(after.read_disk, 0) == entries
+    assert after.marks == {("ham", 7): len(entries)}
+    assert after.size == log.size
+    database.allowed.set()
+    wait_for(lambda: not log._writer._moving, "the half is moved")
+    assert log.size == after.size
+    again = crashed(logs, "moved.db")
+    assert 0 < rows(again) < len(entries)
+    assert everything(log.read_disk, 0) == everything(logs.open(again).read_disk, 0) == entries
+
+
+def test_with_both_halves_full_a_commit_waits_for_the_database(slow: Slow) -> None:
+    log, entries, database = slow
+    journal, before = log._writer._journal, len(entries)
+    filling = journal.filling
+    while journal.takes(bytes(200)):
+        entries += lone(log, 1)
+    entries += [append(log, b"more", seq=len(entries) + number) for number in range(1, 9)]
+    assert log.committed < entries[-1].end
+    assert journal.filling == filling
+    database.allowed.set()
+    on_disk(log)
+    assert len(entries) > before + 8
+    assert everything(log.read_disk, 0) == entries
+    assert log.size == sum(len(entry.batch) for entry in entries)
+
+
+def test_a_disk_that_is_full_while_a_half_is_moved_is_told_and_the_half_moved_later(
+    slow: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, entries, database = slow
+    database.is_full = True
+    database.allowed.set()
+    wait_for(lambda: not log.takes, "the disk is full")
+    with pytest.raises(StorageFull):
+        append(log, b"one more", seq=len(entries) + 1)
+    assert everything(log.read_disk, 0) == entries
+    database.is_full = False
+    wait_for(lambda: log.takes and not log._writer._moving, "there is room again")
+    entries += lone(log, 3)
+    assert everything(log.read_disk, 0) == entries
+    assert not log._writer.failed
+    assert "has room again" in caplog.text
+
+
+def test_a_disk_that_fails_while_a_half_is_moved_ends_the_log(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "HALF", 4096)
+    log = logs.open()
+
+    def inserting(_file: LogFile, _commits: Any) -> None:
+        raise apsw.IOError("Input/output error")
+
+    monkeypatch.setattr(LogFile, "insert", inserting)
+    entries: list[Entry] = []
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        while True:
+            entries += lone(log, 1)
+    log.close()
+    assert len(logs.failures) == 1
+    monkeypatch.undo()
+    assert everything(logs.open().read_disk, 0)[: len(entries)] == entries
+
+
+def test_what_somebody_waits_for_goes_through_the_journal_even_if_it_is_long(logs: Logs) -> None:
+    log = logs.open()
+    long = b"\xc6" + (300_000).to_bytes(4, "big") + bytes(300_000)
+    entries = [append(log, long, origin="xml")]  # without a number: others wait behind it
+    on_disk(log)
+    assert rows(crashed(logs)) == 0
+    entries.append(append(log, long, long, origin="xml"))
+    on_disk(log)
+    assert rows(crashed(logs, "again.db")) == 2
+    assert everything(log.read_disk, 0) == entries
+
+
+def test_messages_age_though_the_journal_is_moved_again_and_again(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "HALF", 4096)
+    log = logs.open(max_age=1000.0)
+    entries: list[Entry] = []
+    for _ in range(150):
+        logs.now += 9.0  # each move comes within the time between two looks for old messages
+        entries += lone(log, 1)
+    wait_for(lambda: log.gone >= entries[0].end, "the oldest are deleted")
+    assert log.gone < entries[40].position
 
 
 def test_much_goes_into_the_database_at_once_behind_what_is_in_the_journal(logs: Logs) -> None:
@@ -142,10 +276,14 @@ def test_what_is_left_of_earlier_fillings_does_not_count(tmp_path: Path) -> None
     journal.make()
     for number in range(10):
         journal.append(b"older %d" % number)
-    journal.begin(1)
+    journal.turn_over()
     journal.append(b"newer")
-    again = Journal(tmp_path / "log.db", KEY, 1)
-    assert again.records() == [(2, b"newer")]
+    both = [*((1, b"older %d" % number) for number in range(10)), (2, b"newer")]
+    assert Journal(tmp_path / "log.db", KEY, 0).records() == both  # a crash while the older ones are moved
+    assert Journal(tmp_path / "log.db", KEY, 1).records() == both[10:]
+    journal.begin(2)
+    journal.append(b"newest")
+    assert Journal(tmp_path / "log.db", KEY, 1).records() == [(2, b"newer"), (3, b"newest")]
     assert Journal(tmp_path / "log.db", KEY, 0).records()[0] == (1, b"older 1")  # its first was written over
     assert Journal(tmp_path / "log.db", b"another.", 0).records() == []
 
@@ -163,7 +301,7 @@ def test_a_record_that_looks_like_others_is_one(tmp_path: Path) -> None:
 def test_a_message_cannot_hold_a_record_that_counts_where_its_own_is_written_over(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "SIZE", 8192)
+    monkeypatch.setattr(journal_module, "HALF", 8192)
     log = logs.open()
     known = bytes.fromhex(log.log_id)  # what a hostile member knows of the log: everybody is told it
     data = Commit(marks={("ham", 7): 10**6}).encode()
@@ -330,9 +468,10 @@ def test_a_file_system_that_needs_room_to_write_what_has_its_place_is_a_full_dis
 def test_a_read_that_ends_in_the_database_goes_on_there_and_not_in_the_journal(
     logs: Logs, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(journal_module, "SIZE", 8192)
+    monkeypatch.setattr(journal_module, "HALF", 4096)
     log = logs.open()
     entries = lone(log, 150)
+    wait_for(lambda: not log._writer._moving, "what was full is moved")
     assert 100 < rows(crashed(logs)) < 150
     found: list[Entry] = []
     while not found or found[-1].end < log.last:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from co2.errors import StorageFailed
-from co2.store import log_thread, log_writer, relay_log
+from co2.store import journal, log_thread, log_writer, relay_log
 from co2.store.log_file import LogFile
 from tests.store.machine import Loss, Machine
 from tests.store.power import Disk
@@ -26,6 +26,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "MUCH", 65_536)
     monkeypatch.setattr(log_writer, "CHECKPOINT_PAGES", 24)
     monkeypatch.setattr(log_writer, "RESTART_PAGES", 60)
+    monkeypatch.setattr(journal, "HALF", 16_384)
     monkeypatch.setattr(relay_log, "LEASE", 5_000)
 
 

@@ -174,7 +174,7 @@ raise SystemExit(main())
 @COUNTED
 def test_what_goes_from_the_journal_into_the_database_and_from_the_wal_there_is_in_it(disk: Path) -> None:
     count, rate = 700, 100
-    write_plugin(disk / "sat", "desk", mod=GLIDE.replace('"data": number', '"data": [number, "x" * 400]'))
+    write_plugin(disk / "sat", "desk", mod=GLIDE.replace('"data": number', '"data": [number, "x" * 900]'))
     program = (sys.executable, "-c", CHECKPOINTS)
     with (
         running(disk / "relay", "relay", program=program) as relay,
@@ -185,7 +185,9 @@ def test_what_goes_from_the_journal_into_the_database_and_from_the_wal_there_is_
         before = database.stat().st_size
         satellite.call("desk.mod.glide", {"rate": rate, "count": count})
         each = found.each(count, 8192)
-        assert database.stat().st_size - before > JOURNAL / 2, "a whole journal went there, and the WAL was moved"
+        assert database.stat().st_size - before > HALF / 2, (
+            "a half of the journal went there, and the WAL was moved"
+        )
         assert 4096 <= each <= 8192, "a page for each, for they came alone, and what was moved"
 
 

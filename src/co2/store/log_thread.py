@@ -138,14 +138,15 @@ class LogThread(LogWriter):
         go_behind()
         while self._is_to_move():
             self.move()
+            if self.full or self.failed:
+                with self._work:
+                    self._wake_both()
 
     def _is_to_move(self) -> bool:
         """Wait until a half of the journal is to be moved; return False when the log closes: that moves all."""
         with self._work:
-            if self.full and self._moving:
-                self._to_move.wait(RETRY)
-            while not (self._moving or self._closing or self.failed):
-                self._to_move.wait()
+            while not (self._closing or self.failed or (self._moving and not self.full)):
+                self._to_move.wait(RETRY if self._moving else None)  # commits try it on a full disk
             return not (self._closing or self.failed)
 
     def _run_ahead(self) -> None:

@@ -175,8 +175,10 @@ class LogWriter:
                 self._next.marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
-            is_due = hurry or self.waiting_bytes >= MUCH or self._is_due  # otherwise it becomes due very soon
-        if is_due and not self._is_called:
+            is_due = self.waiting_bytes >= MUCH or self._is_due  # otherwise it becomes due very soon
+            if hurry:
+                self._wake()  # at once: it is passed on from the disk
+        if is_due and not hurry and not self._is_called:
             self._is_called = True
             self._soon(self._call)
 
@@ -275,20 +277,22 @@ class LogWriter:
         return True
 
     def move(self) -> None:
-        """Move a full half of the journal into the database, if there is one; on a full disk, later."""
+        """Move a full half of the journal into the database, if there is one; on a full disk it stays."""
         try:
-            with self._file_use:
-                with self._work:
-                    commits = self._in_journal[: self._moving]
-                if commits:
-                    self._to_database(commits, self._journal.filling - 1)
-                self._moving = 0
+            self._move_half()
             self._checkpoint()
         except apsw.FullError:
-            self._reserve.unlink(missing_ok=True)
             self._tell_full()
         except Exception as error:
             self._fail(error)
+
+    def _move_half(self) -> None:
+        with self._file_use:
+            with self._work:
+                commits = self._in_journal[: self._moving]
+            if commits:
+                self._to_database(commits, self._journal.filling - 1)
+            self._moving = 0
 
     def _fail(self, error: Exception) -> None:
         """End all writing; called while the exception is handled.
@@ -322,7 +326,6 @@ class LogWriter:
         try:
             self._bring(self._dated(self._taken))
         except apsw.FullError:
-            self._reserve.unlink(missing_ok=True)
             self._tell_full()
             return
         entries = self._taken.entries
@@ -466,17 +469,19 @@ class LogWriter:
     # ---- a full disk -----------------------------------------------------------------------------------
 
     def _tell_full(self) -> None:
-        with self._file_use:
-            if self.full:
-                return
-            self.full = True
-            self._growth = self._file.growth()
-        self._on_full(True)
+        self._reserve.unlink(missing_ok=True)
+        with self._file_use:  # it is also what keeps the news in order
+            if not self.full:
+                self.full = True
+                self._growth = self._file.growth()
+                self._on_full(True)
 
     def _recovered(self) -> None:
-        if self._keep_reserve() and self._keep_journal():
-            self.full = False
-            self._on_full(False)
+        with contextlib.suppress(apsw.FullError), self._file_use:
+            self._move_half()
+            if self._keep_reserve() and self._keep_journal():
+                self.full = False
+                self._on_full(False)
 
     @property
     def wanted(self) -> int:

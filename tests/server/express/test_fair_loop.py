@@ -40,8 +40,8 @@ def work(seconds: float) -> None:
         pass
 
 
-def told_after(load: float, *, behind: bool = False) -> int:
-    """Return after how many of ten pieces of work what came during the first of them was handled."""
+def told_after(load: float, *, behind: bool = False, pieces: int = 10) -> int:
+    """Return after how many pieces of work what came during the first of them was handled."""
     done: list[str] = []
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -55,7 +55,7 @@ def told_after(load: float, *, behind: bool = False) -> int:
             if behind:
                 put_behind(loop, ours.fileno())
             loop.add_reader(ours.fileno(), read)
-            for number in range(10):
+            for number in range(pieces):
                 loop.call_soon(piece, number)
 
         def piece(number: int) -> None:
@@ -74,6 +74,12 @@ def test_a_late_loop_looks_between_two_pieces_of_work() -> None:
 
 def test_a_loop_with_time_to_spare_does_all_that_is_ready_as_asyncio_does() -> None:
     assert told_after(LATE / 2) == 10
+    # The turn's own work besides, of asyncio and of this test.
+    assert told_after(LATE / 2, pieces=fair_loop.LONG_TURN - 2) == fair_loop.LONG_TURN - 2
+
+
+def test_a_loop_with_time_to_spare_looks_between_the_pieces_of_much_work() -> None:
+    assert told_after(LATE / 2, pieces=fair_loop.LONG_TURN) == 1
 
 
 def test_the_second_rank_waits_for_the_next_turn() -> None:

@@ -1,8 +1,8 @@
 """An event loop that serves the first rank of its selector between two pieces of work, not only between two turns.
 
 asyncio runs everything that is ready before it looks for more, and what has just become ready comes last. When a
-loop has more to do than time for it, a message would wait for all of that: for one turn, and often for a second.
-Here it waits for one callback, and for :data:`LOOK` seconds at most.
+loop has more to do than time for it, or much at once, a message would wait for all of that: for one turn, and
+often for a second. Here it waits for one callback, and for :data:`LOOK` seconds at most.
 """
 
 import asyncio
@@ -12,10 +12,13 @@ from time import monotonic
 
 from co2.server.express.fair_selector import FairSelector, is_late
 
-__all__ = ["LOOK", "FairLoop"]
+__all__ = ["LONG_TURN", "LOOK", "FairLoop"]
 
 LOOK = 0.001
 """Seconds of work after which a late loop looks for descriptors of the first rank that are ready."""
+
+LONG_TURN = 16
+"""Callbacks of one turn from which on a loop that is not late does the same."""
 
 Events = list[tuple[selectors.SelectorKey, int]]
 
@@ -55,7 +58,8 @@ class FairLoop(asyncio.SelectorEventLoop):
 
     def _process_events(self, event_list: Events) -> None:
         """Queue the callbacks of what is ready: the first rank before everything else."""
-        queue, late = self._queue, is_late(self)
+        queue = self._queue
+        late = queue is not None and (len(queue) + len(event_list) >= LONG_TURN or is_late(self))
         if queue is None or not (queue or late):
             super()._process_events(event_list)  # type: ignore[misc]
             return
