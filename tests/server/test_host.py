@@ -48,7 +48,7 @@ class Host(RoleHost):
     """A role without a network; it notes which calls are for other hosts."""
 
     def __init__(self) -> None:
-        foundation = cast(Foundation, SimpleNamespace(sock=None))
+        foundation = cast(Foundation, SimpleNamespace(sock="the socket"))
         super().__init__(SatelliteConfig(allowed_hosts=("foyer.example",)), foundation)
         self.control = Control()
         package = PackageStatus(name="ham", state="failed", last_error=ERROR)
@@ -80,6 +80,10 @@ class Host(RoleHost):
     ) -> Any:
         self.elsewhere.append((host, method, argument))
         return "elsewhere"
+
+    @property
+    def listening(self) -> Any:
+        return self._sock
 
     def serve(self, **more: Any) -> None:
         self._serve(View(self), door={}, elsewhere="ask the relay", **more)
@@ -178,6 +182,13 @@ def test_a_hangup_loads_changed_code_and_a_button_that_of_one_package() -> None:
         await host.hangup()
         await View(host).reload("ham")
         assert host.control.asked == ["reload changed", "load or reload ham"]
+
+    with_host(test)
+
+
+def test_a_role_finds_the_socket_that_is_bound_already() -> None:
+    async def test(host: Host) -> None:
+        assert host.listening == "the socket"
 
     with_host(test)
 

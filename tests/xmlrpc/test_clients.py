@@ -258,6 +258,69 @@ def test_long_answers_are_parsed_by_one_thread_and_not_by_that_of_the_calls(
     assert threads == ["co2-answers_0"] * 3
 
 
+@pytest.mark.parametrize(("size", "thread"), [(PARSED_BESIDE, "MainThread"), (PARSED_BESIDE + 1, "co2-answers_0")])
+def test_an_answer_is_parsed_by_a_thread_from_a_size_on(
+    size: int, thread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def noting(*args: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return read_response(*args)
+
+    monkeypatch.setattr(client_module, "read_response", noting)
+    with hostile(http(write_response(write_value(True)).ljust(size))) as server:
+        call_for_long_answers(server.url, 1, 10 * size)
+    assert threads == [thread]
+
+
+def test_a_client_can_be_used_again_after_it_was_closed_and_counts_no_answer_that_it_has_parsed() -> None:
+    async def run(url: str) -> None:
+        client = RpcClient(len(LONG_TEXT) + 1000)  # room for one answer
+        limit = AnswerLimit(2 * len(LONG_TEXT), MAX_RESPONSE_VALUES)
+        await client.close()
+        for _ in range(2):
+            for _ in range(2):
+                assert (await client.call(url, "ping", timeout=10, limit=limit)).value == LONG_TEXT
+            await client.close()
+        await client.close()
+
+    with hostile(http(write_response(write_value(LONG_TEXT)))) as server:
+        asyncio.run(run(server.url))
+
+
+def test_the_end_of_a_client_waits_for_no_thread_and_drops_answers_that_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = threading.Event()
+    begun: list[str] = []
+
+    def holding(*args: Any) -> Any:
+        begun.append(threading.current_thread().name)
+        assert go_on.wait(10)
+        return read_response(*args)
+
+    async def run(url: str) -> None:
+        client = RpcClient()
+        limit = AnswerLimit(2 * len(LONG_TEXT), MAX_RESPONSE_VALUES)
+        calls = [asyncio.create_task(client.call(url, "ping", timeout=10, limit=limit)) for _ in range(3)]
+        while not (begun and client._parser is not None and client._parser._work_queue.qsize() == 2):
+            await asyncio.sleep(0.001)
+        await client.close()
+        assert not go_on.is_set()
+        go_on.set()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in ended) == ["CancelledError", "CancelledError", "WrittenValue"]
+
+    monkeypatch.setattr(client_module, "read_response", holding)
+    with hostile(http(write_response(write_value(LONG_TEXT)))) as server:
+        try:
+            asyncio.run(run(server.url))
+        finally:
+            go_on.set()
+    assert begun == ["co2-answers_0"], "one at a time"
+
+
 def test_an_answer_that_is_more_than_all_together_may_be_is_given_up() -> None:
     with hostile(http(write_response(write_value(LONG_TEXT)))) as server:
         (found,) = call_for_long_answers(server.url, 1, len(LONG_TEXT))
@@ -316,8 +379,11 @@ def test_many_calls_with_answers_that_are_none(answers: Any) -> None:
 
 
 def test_many_calls_are_at_most_64() -> None:
-    with pytest.raises(BadRequest):
-        call_many("http://127.0.0.1:9", 65)
+    with hostile(http(write_response(write_value([[True]] * 64)))) as server:
+        assert call_many(server.url, 64) == [True] * 64
+        with pytest.raises(BadRequest, match="65 calls in one; at most 64"):
+            call_many(server.url, 65)
+        assert len(server.requests) == 1
 
 
 def test_the_short_commands_import_nothing_heavy() -> None:

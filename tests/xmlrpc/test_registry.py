@@ -179,6 +179,38 @@ def test_multicall_answers_each_in_order(registry: Registry, caplog: pytest.LogC
     assert codes == [NoSuchMethod.code, InternalError.code] + [BadRequest.code] * 4
     assert "canary" not in str(answers)
     assert "canary" in caplog.text
+    assert "in broken" in caplog.text, "the method, not the one that called it"
+
+
+def test_as_many_calls_as_allowed_are_made_and_others_have_turns_between_them(registry: Registry) -> None:
+    order: list[str] = []
+
+    def noted(_params: Sequence[Any], _caller: Caller) -> bool:
+        order.append("call")
+        return True
+
+    async def other() -> None:
+        while len(order) < 2 * MAX_MULTICALL:
+            order.append("other")
+            await asyncio.sleep(0)
+
+    async def test() -> list[Any]:
+        beside = asyncio.create_task(other())
+        calls = [{"methodName": "noted"}] * MAX_MULTICALL
+        answers = await registry.dispatch("system.multicall", [calls], CALLER)
+        beside.cancel()
+        return list(answers)
+
+    registry.add("noted", noted, help="", signatures=[])
+    answers = asyncio.run(test())
+    assert len(answers) == MAX_MULTICALL
+    assert order[:6] == ["call", "other"] * 3
+
+
+def test_every_method_of_a_host_has_help_and_ping_says_true(registry: Registry) -> None:
+    ours = set(registry.names()) - {"now", "ham.now", "later", "broken"}
+    assert [name for name in sorted(ours) if len(registry.entry(name).help) < 20] == []
+    assert dispatch(registry, "ping") is True
 
 
 def test_multicall_keeps_a_result_that_cannot_be_written_to_its_own_call(registry: Registry) -> None:
