@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from co2.protocol.wire.link_frames import MAX_RECEIPTS, Receipt
+from co2.store import cursors as cursors_module
 from co2.store.cursors import Cursors
 
 
@@ -110,3 +111,23 @@ def test_receipts_are_kept_with_them_and_what_is_none_does_no_harm(tmp_path: Pat
         path.write_text(json.dumps({**before, **known}))
         again = Cursors.open(path)
         assert (again.receipts, again.positions) == (kept, {"ham": 7})
+
+
+def test_all_is_in_the_file_when_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cursors = Cursors.open(tmp_path / "cursors.json")
+    synced: list[bytes] = []
+    new = tmp_path / "cursors.json.new"
+    monkeypatch.setattr(cursors_module, "sync_file", lambda _fd: synced.append(new.read_bytes()))
+    cursors.save("log", "r", {"ham": 7})
+    assert synced == [(tmp_path / "cursors.json").read_bytes()]
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_file_is_read_up_to_its_largest_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    path = tmp_path / "cursors.json"
+    Cursors.open(path).save("log", "r", {"ham": 7})
+    monkeypatch.setattr(cursors_module, "MAX_SIZE", path.stat().st_size + spare)
+    again = Cursors.open(path)
+    assert (again.positions, bool(again.replaced)) == (({}, True) if spare else ({"ham": 7}, False))

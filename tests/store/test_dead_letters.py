@@ -41,6 +41,7 @@ def test_a_letter_comes_back_as_it_was_also_after_a_kill(path: Path) -> None:
     assert (first.reason, first.message) == ("E: no", letter(1).message)
     assert (second.id, second.package) == (2, "eggs")
     store.close()
+    assert not path.with_name(f"{path.name}-wal").exists(), "a file that was closed is whole by itself"
     again.close()
 
 
@@ -136,6 +137,10 @@ def test_a_damaged_letter_keeps_nobody_from_the_others(path: Path, column: str, 
     found = {one.id: one.message for one in store.read(0, 10, 1 << 20)}
     assert (found[1], found[3]) == (letter(1).message, letter(3).message)
     assert (2 in found) is ((column, value) != ("message", "NULL"))
+    if value == "NULL" and column in {"at", "port"}:
+        two = store.find(2)
+        assert two is not None
+        assert (two.at, two.client_address[1])[column == "port"] == 0
     assert ids(store.last(10, "ham"))[0] == 3
     store.add([letter(4), letter(5)])
     assert (store.kept, ids(store.read(0, 10, 1 << 20))) == (3, [3, 4, 5])
@@ -176,3 +181,46 @@ def test_a_full_disk_is_an_error_and_changes_nothing(path: Path) -> None:
     store.add([letter(4)])
     assert store.kept == 2
     store.close()
+
+
+def test_a_damaged_file_is_set_aside_at_the_first_letter_too(path: Path) -> None:
+    path.write_bytes(b"garbage" * 4096)
+    store = DeadLetterStore(path)
+    store.add([letter(1)])
+    assert (store.kept, store.bytes) == (1, len(letter(1).message) + OVERHEAD)
+    store.close()
+
+
+def test_as_much_is_kept_and_read_as_may_be_and_no_byte_more(path: Path) -> None:
+    one = len(letter(1).message) + OVERHEAD
+    for spare, kept in ((0, [1, 2]), (-1, [2])):
+        store = DeadLetterStore(path.with_name(f"{spare}.db"), max_bytes=2 * one + spare)
+        store.add([letter(1)])
+        store.add([letter(2)])
+        assert ids(store.read(0, 10, 1 << 20)) == kept
+        store.add([letter(3)])
+        assert ids(store.read(0, 10, 1 << 20)) == ([2, 3] if spare == 0 else [3]), "no more goes than has to"
+        store.close()
+    store = DeadLetterStore(path)
+    store.add([letter(1), letter(2)])
+    assert ids(store.read(0, 10, 2 * one)) == [1, 2]
+    assert ids(store.read(0, 10, 2 * one - 1)) == [1]
+    store.close()
+
+
+def test_letters_that_could_not_be_written_leave_the_store_in_order(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DeadLetterStore(path)
+    store.add([letter(1)])
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(store, "_make_room", lambda *_args: raising(MemoryError))
+        store.add([letter(2)])
+    store.add([letter(3)])
+    assert [one.message for one in store.read(0, 10, 1 << 20)] == [letter(1).message, letter(3).message]
+    assert store.kept == 2
+    store.close()
+
+
+def raising(error: type[Exception]) -> tuple[int, int]:
+    raise error

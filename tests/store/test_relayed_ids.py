@@ -67,6 +67,21 @@ def test_the_host_that_was_silent_longest_is_forgotten_first(monkeypatch: pytest
     assert len(ids) == 10
 
 
+def test_a_host_that_speaks_again_is_no_longer_the_silent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relayed_ids, "MAX_IDS", 3)
+    ids = RelayedIds()
+    for position, (origin, name) in enumerate([("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")]):
+        ids.remember(origin, name, position)
+    assert (ids.position("a", "1"), ids.position("b", "1"), ids.position("c", "1")) == (0, None, 3)
+
+
+def test_a_host_that_is_alone_is_not_forgotten_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relayed_ids, "MAX_IDS", 3)
+    ids = RelayedIds()
+    assert [ids.remember("a", str(number), number) for number in range(5)] == [[]] * 5
+    assert len(ids) == 5
+
+
 # ---- on disk -----------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 
 import pytest
 
@@ -77,3 +78,16 @@ def test_a_clock_may_show_any_time(
     assert running.jumps == 1
     assert f"{wall:.0f} s after 1970" in caplog.text
     assert math.isfinite(running.last_jump)
+
+
+@pytest.mark.parametrize("jump", [7200.0, -7200.0])
+def test_a_jump_is_told_with_the_time_that_it_should_be(
+    clocks: Clocks, running: RunningTime, caplog: pytest.LogCaptureFixture, jump: float
+) -> None:
+    def shown(seconds: float) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+    before = clocks.wall
+    clocks.wall += jump
+    running.look()
+    assert f"it is {shown(before + jump)}, and should be {shown(before)} ({jump:+.0f} s)" in caplog.text

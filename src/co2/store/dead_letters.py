@@ -212,7 +212,6 @@ class DeadLetterStore:
 
     def _set_aside(self, error: Exception) -> None:
         self._let_go()
-        self.kept = self.bytes = 0
         aside = set_aside(self._path)
         _logger.error("earlier dead letters cannot be read (%s); they are kept as %s", error, aside.name)
 

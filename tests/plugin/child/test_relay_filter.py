@@ -1,12 +1,14 @@
 """Messages pass a relay plugin: what goes on, what does not, and what it may not do."""
 
 from array import array
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
 import pytest
 
 from co2 import plugin
+from co2.plugin.child import relay_filter
 from co2.plugin.child.relay_filter import RelayFilter, why_not
 from co2.protocol.wire.batch import DROPPED, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
 from co2.protocol.wire.plugin_frames.transit import MAX_RETURNED, Transit, Transited
@@ -84,7 +86,7 @@ def test_what_goes_on_as_it_came_comes_back_only_where_it_is_small() -> None:
 def test_what_it_drops_leaves_its_place_empty() -> None:
     carried = Carried(lambda message: message if message["data"] % 2 else None)
     assert carried.goes_on({"data": 0}, {"data": 1}, {"data": 2}) == [None, {"data": 1}, None]
-    answer = carried.take({"data": 0, "channel": "a"}, {"data": 2})
+    answer = carried.take({"data": 0, "channel": "a"}, {"data": 2}, DROPPED)
     assert (counts(answer), answer.channels) == ((2, 0, 0), [])
 
 
@@ -238,3 +240,45 @@ def test_on_trial_a_message_that_it_does_not_want_proves_nothing() -> None:
     carried = Carried(relay, ("a",), on_trial=True)
     assert carried.take({"data": 1}) is not None
     assert carried.take({"data": 1, "channel": "a"}) is None
+
+
+def test_one_message_that_is_accepted_ends_the_trial() -> None:
+    def relay(message: Any) -> Any:
+        if message["data"]:
+            raise RuntimeError("new code")
+        return message
+
+    carried = Carried(relay, on_trial=True)
+    assert counts(carried.take({"data": 0}, {"data": 1})) == (0, 0, 1)
+    assert carried.actor.stumbled == []
+
+
+def test_the_channels_of_a_frame_are_those_of_all_that_goes_on() -> None:
+    def relay(message: Any) -> Any:
+        raise RuntimeError("no")
+
+    answer = Carried(relay, ("failing",)).take({"data": 1, "channel": "failing"}, {"data": 2, "channel": "other"})
+    assert answer is not None
+    assert sorted(answer.channels or []) == ["failing", "other"]
+
+
+@pytest.mark.parametrize(("spare", "done"), [(0, (0, 2, 0)), (-1, (0, 1, 1)), (-4, (0, 0, 2))])
+def test_what_is_changed_may_grow_up_to_the_bound_of_its_frame(
+    monkeypatch: pytest.MonkeyPatch, spare: int, done: tuple[int, int, int]
+) -> None:
+    came = [{"data": "x"}, {"data": "y"}]
+    monkeypatch.setattr(relay_filter, "MAX_BATCH_BYTES", sum(len(pack(one)) for one in came) + 3 + 3 + spare)
+    carried = Carried(lambda message: {"data": 4 * message["data"]})
+    assert counts(carried.take(*came)) == done
+
+
+@pytest.mark.parametrize(("spare", "comes_back"), [(0, True), (1, False)])
+def test_a_frame_comes_back_up_to_a_size(spare: int, comes_back: bool) -> None:
+    size = MAX_RETURNED - len(make_batch([pack({"data": bytes(MAX_RETURNED)})])) + MAX_RETURNED
+    answer = Carried(lambda message: message).take({"data": bytes(size + spare)})
+    assert answer is not None
+    assert bool(answer.batch) == comes_back
+
+
+def test_what_is_a_dictionary_of_another_kind_goes_on() -> None:
+    assert Carried(lambda message: OrderedDict(data=5)).goes_on({"data": 1}) == [{"data": 5}]

@@ -87,7 +87,7 @@ class RelayFilter:
                     self._actor.stumble(error)
                     return None
                 going_on.fail(channel)
-                shown = preview(going_on.came[index])
+                shown = preview(going_on.messages[index])
                 what = f"relay failed, so the message passes unchanged; it is from {host_id}: {shown}"
                 self._actor.complain(what, error)
             self._on_trial = False
@@ -100,21 +100,20 @@ class _FilteredFrame:
     """The result for one frame.
 
     Attributes:
-        came: the messages as received, encoded.
+        messages: encoded: as received, or as changed.
         channels: of the remaining messages.
     """
 
     def __init__(self, frame: Transit) -> None:
-        self.came = pieces(frame.batch)
+        self.messages = pieces(frame.batch)
         self.channels: set[str] = set()
         self._frame = frame
-        self._goes = self.came  # as long as nothing is changed
-        self._room = 0
+        self._room: int | None = None
         self._dropped = self._changed = self._failed = 0
 
     def unseen(self, index: int) -> None:
         """Keep a message that cannot be read."""
-        if self.came[index] != DROPPED:
+        if self.messages[index] != DROPPED:
             self.channels.add("")
 
     def fail(self, channel: str) -> None:
@@ -140,23 +139,22 @@ class _FilteredFrame:
             if type(channel) is not str:
                 raise MessageError(f"a channel must be text, not {type(channel).__name__}")
             check_channel(channel)
-        if packed != self.came[index]:
+        if packed != self.messages[index]:
             self._replace(index, packed)
             self._changed += 1
         self.channels.add(channel)
 
     def _replace(self, index: int, packed: bytes) -> None:
-        if self._goes is self.came:
-            self._goes = [*self.came]
-            self._room = MAX_BATCH_BYTES - sum(map(len, self.came))
-        grows = len(packed) - len(self.came[index])
+        if self._room is None:
+            self._room = MAX_BATCH_BYTES - sum(map(len, self.messages))
+        grows = len(packed) - len(self.messages[index])
         if grows > self._room:
             raise MessageError(
                 f"it does not fit: with {grows} bytes more, its frame would be larger than "
                 f"the limit of {MAX_BATCH_BYTES} bytes"
             )
         self._room -= grows
-        self._goes[index] = packed
+        self.messages[index] = packed
 
     def answer(self) -> Transited:
         """Return the whole result."""
@@ -166,7 +164,7 @@ class _FilteredFrame:
         if not is_other and len(batch) > MAX_RETURNED:
             return Transited(number, b"", None, *counts)
         channels = channels_of_frame(self.channels) if self.channels else []
-        return Transited(number, make_batch(self._goes) if is_other else batch, channels, *counts)
+        return Transited(number, make_batch(self.messages) if is_other else batch, channels, *counts)
 
 
 def why_not(answer: Any) -> str:
