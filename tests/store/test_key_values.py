@@ -88,6 +88,23 @@ def test_its_bytes_are_bounded_and_counted_exactly(store: KeyValues, monkeypatch
     assert store.bytes == 0
 
 
+def test_as_much_is_stored_as_may_be_and_no_byte_more(store: KeyValues, monkeypatch: pytest.MonkeyPatch) -> None:
+    store["k" * MAX_KEY] = b"x" * 10
+    monkeypatch.setattr(key_values, "STORE_MAX", 2 * store.bytes)
+    store["l" * MAX_KEY] = b"x" * 10
+    assert store.bytes == key_values.STORE_MAX
+    with pytest.raises(StoreLimit):
+        store["l" * MAX_KEY] = b"x" * 11
+    assert store["l" * MAX_KEY] == b"x" * 10
+
+
+def test_its_folders_are_made_at_the_first_access(tmp_path: Path) -> None:
+    store = KeyValues(tmp_path / "of" / "a" / "host" / "ham.db")
+    store["n"] = 1
+    assert store["n"] == 1
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "error"),
     [

@@ -1,6 +1,7 @@
 """What a relay knows of its members is on disk, beside the log, with what others have added to the file."""
 
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from co2.protocol.relay.away import Away
 from co2.protocol.relay.origins import KnownOrigin, OriginBook
 from co2.store.member_store import MEMBERS_FILE, MemberStore
+from co2.store.sqlite import mark_damaged
 
 HAM = KnownOrigin("ham", b"\x01" * 32, "10.0.0.2", 7.5, published=True)
 SPAM = KnownOrigin("spam", b"", "10.0.0.3", 8.5)
@@ -194,4 +196,50 @@ def test_a_damaged_name_leaves_its_owner(path: Path) -> None:
     store._db.execute("UPDATE member SET name = x'ff00'")
     (known,) = store.known()
     assert (known.token, OriginBook([known]).names.get("ham")) == (HAM.token, "")
+    store.close()
+
+
+def test_a_file_that_was_found_damaged_is_set_aside_at_the_next_start(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": HAM})
+    store.close()
+    mark_damaged(path)
+    store = MemberStore.open(path)
+    assert (store.known(), "already found damaged" in store.replaced) == ([], True)
+    store.close()
+
+
+def test_a_satellite_that_is_forgotten_is_gone(path: Path) -> None:
+    store = MemberStore.open(path)
+    rows = {one: Away(one, f"{one}@10.0.0.98:2004", 7.5, True, (), ()) for one in ("ham", "spam")}
+    store.write_away(rows, (), 8.0)
+    store.write_away({"ham": None}, (), 9.0)
+    assert store.away() == [rows["spam"]]
+    store.close()
+
+
+def test_a_row_with_no_host_id_is_left_out_and_the_ones_behind_it_are_read(path: Path) -> None:
+    store = MemberStore.open(path)
+    rows = {one: Away(one, f"{one}@10.0.0.98:2004", 7.5, True, (), ()) for one in ("ham", "spam", "eggs")}
+    store.write_away(rows, (), 8.0)
+    store._db.execute("UPDATE away SET host_id = 'nonsense' WHERE origin = 'ham'")
+    assert store.away() == [rows["spam"], rows["eggs"]]
+    store._db.execute("UPDATE away SET names = x'c1' WHERE origin = 'spam'")
+    assert rows["eggs"] in store.away()
+    store.close()
+
+
+def test_a_write_that_is_refused_half_way_keeps_none_from_writing_later(path: Path) -> None:
+    """Where the disk is not full, SQLite rolls nothing back by itself."""
+    store = MemberStore.open(path)
+    ham = Away("ham", "ham@10.0.0.98:2004", 7.5, True, (), ())
+    timeless: Any = None
+    with pytest.raises(apsw.ConstraintError):
+        store.write({"ham": HAM, "spam": KnownOrigin("spam", b"", "10.0.0.3", timeless)})
+    with pytest.raises(apsw.ConstraintError):
+        store.write_away({"ham": ham, "spam": Away("spam", "spam@10.0.0.3:1", timeless, True, (), ())}, (), 8.0)
+    assert (store.known(), store.away()) == ([], [])
+    store.write({"ham": HAM})
+    store.write_away({"ham": ham}, (), 8.0)
+    assert (store.known(), store.away()) == ([HAM], [ham])
     store.close()

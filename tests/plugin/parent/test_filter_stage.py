@@ -221,3 +221,105 @@ def test_several_plugins_have_a_stage_each_and_one_that_is_gone_holds_nothing() 
     assert package.out == [(batch(1), None)]
     package.take(2, stage=second)
     assert package.out[-1] == (batch(2), None)
+
+
+def test_an_answer_goes_to_the_stage_that_asked_and_counts_once() -> None:
+    package = Package(info(), info("p.m.X_B"))
+    first, second = package.filters.stages
+    package.take(1, 2, stage=first)
+    package.take(3, stage=second)
+    package.take(4, stage=first)
+    package.answer(3, dropped=1)
+    assert [what for what, _ in package.out] == [batch(3)]
+    package.answer(1, dropped=2)
+    package.answer(1, dropped=2)  # a child that repeats itself
+    package.answer(99, dropped=2)
+    package.answer(4)
+    assert [what for what, _ in package.out] == [batch(3), batch(1, 2), batch(4)]
+    assert (package.filters.counts.seen, package.filters.counts.dropped) == (4, 3)
+
+
+def test_a_late_answer_is_that_of_its_stage_alone() -> None:
+    package = Package(info(), info("p.m.X_B"))
+    first, second = package.filters.stages
+    package.take(1, stage=first)
+    package.filters.look(0.0, WORD.__getitem__)
+    package.take(2, stage=second)
+    package.filters.look(PATIENCE, WORD.__getitem__)
+    assert package.out == [(batch(1), None)]
+    package.answer(1)
+    package.answer(2, batch(22))
+    assert package.out[1:] == [(batch(2), Passed(batch(22), ("",)))]
+
+
+HALF = "x" * (WINDOW // 2 + 60_000 - len(batch("x" * 60_000)))
+"""Two of them fill the window to the byte."""
+
+
+def test_the_window_holds_as_much_as_it_may_however_often_it_was_filled() -> None:
+    assert 2 * len(batch(HALF)) == WINDOW
+    package = Package()
+    for _ in range(7):
+        package.take(HALF)
+    given = [len(package.numbers)]
+    for number in range(1, 8):
+        package.answer(number)
+        given.append(len(package.numbers))
+    assert given == [2, 3, 4, 5, 6, 7, 7, 7]
+
+
+def test_after_it_was_passed_by_the_window_is_empty_again() -> None:
+    package = Package()
+    for _ in range(3):
+        package.take(HALF)
+    package.filters.lose()
+    package.filters.begin(package.given.append, [info()])
+    for _ in range(3):
+        package.take(HALF)
+    assert package.numbers == [1, 2, 4, 5]
+
+
+def test_late_answers_of_a_child_that_is_gone_are_owed_by_nobody() -> None:
+    package = Package()
+    package.take(1)
+    package.filters.look(0.0, WORD.__getitem__)
+    package.filters.look(PATIENCE, WORD.__getitem__)
+    package.take(2)
+    assert package.out == [(batch(1), None), (batch(2), None)]
+    package.filters.lose()
+    package.filters.begin(package.given.append, [info()])
+    package.take(3)
+    assert package.numbers == [1, 2]
+    package.answer(2, batch(33))
+    assert package.out[-1] == (batch(3), Passed(batch(33), ("",)))
+
+
+def test_before_anything_has_begun_all_passes_by() -> None:
+    filters = PackageFilters()
+    assert filters.stages == []
+    stage = FilterStage("p.m.X_A", filters)
+    filters.stages = [stage]
+    out: list[Passed | None] = []
+    stage.take(InFlight("a@10.0.0.1:1", ADDRESS, batch(1, 2), 2, None), out.append)
+    assert (out, filters.counts.passed_by) == ([None], 2)
+
+
+def test_one_that_just_stands_is_waited_for_from_where_it_last_moved() -> None:
+    package = Package()
+    package.take(1)
+    word = [7]
+    for now, moved, told in ((10.0, 7, []), (10.9, 8, []), (11.8, 8, []), (11.9, 8, [("p.m.X_A", STUCK)])):
+        word[0] = moved
+        assert package.filters.look(now, lambda _name: word[0]) == told
+
+
+def test_messages_that_came_before_a_look_are_measured_from_it() -> None:
+    package = Package()
+    now = 100.0
+    package.take(1)
+    package.take(2)
+    assert package.filters.look(now, lambda _name: 1) == []
+    for step in range(1, 7):  # it moves all the time, and does nothing to the end
+        package.take("more")
+        told = package.filters.look(now + step * 0.9, lambda _name, word=step: word + 1)
+        assert told == ([] if step * 0.9 < BEHIND else [("p.m.X_A", SLOW)])
