@@ -5,12 +5,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from co2.protocol.satellite.outbox import SEGMENT, Cut, Segment
-from co2.store import outbox_thread
+from co2.store import outbox_store, outbox_thread
 from co2.store.outbox_store import OutboxStore
 from co2.store.outbox_thread import OutboxThread
 from tests.harness import wait_for
@@ -354,3 +355,155 @@ def test_a_file_of_a_later_version_is_set_aside(stores: Stores) -> None:
     other.close()
     assert stores.open().left() == []
     assert len(list(stores.path.parent.glob("outbox.db.bad-*Z"))) == 1
+
+
+# ---- without the thread --------------------------------------------------------------------------------
+
+
+class Turned:
+    """A store that writes when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows: list[tuple[int, int]] = []
+        self.store = OutboxStore.open(path, lambda _segment, rows: self.rows.append(rows))
+
+    def turn(self) -> bool:
+        return self.store.turn()
+
+    @property
+    def left(self) -> list[tuple[int, int]]:
+        return [(segment.first, segment.last) for segment in self.store.left()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+def test_a_later_run_writes_behind_what_is_left_and_deletes_nothing_by_itself(path: Path) -> None:
+    first = Turned(path)
+    assert not first.store.something()
+    first.store.put(segment_of(1, 3))
+    assert first.turn()
+    first.store.close(5)
+    second = Turned(path)
+    assert not second.store.something()
+    second.store.put(segment_of(4, 5))
+    assert second.turn()
+    assert (first.rows, second.rows, second.left) == ([(1, 3)], [(4, 5)], [(1, 5)])
+    second.store.forget(2)
+    second.store.forget(1)
+    assert second.turn()
+    assert second.left == [(3, 5)]
+    second.store.close(5)
+
+
+def test_what_waits_is_written_at_the_end(path: Path) -> None:
+    one = Turned(path)
+    one.store.put(segment_of(1, 3))
+    one.store.put(segment_of(4, 6))
+    one.store.close(5)
+    two = Turned(path)
+    assert two.left == [(1, 6)]
+    two.store.close(5)
+
+
+@pytest.mark.parametrize(("spare", "pieces"), [(0, [(1, 2), (3, 4)]), (-1, [(1, 1), (2, 2), (3, 3), (4, 4)])])
+def test_pieces_are_as_large_as_they_may_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch, spare: int, pieces: list[tuple[int, int]]
+) -> None:
+    one = Turned(path)
+    one.store.put(segment_of(1, 4, size=100))
+    assert one.turn()
+    monkeypatch.setattr(outbox_store, "SEGMENT", 2 * (100 + outbox_store._OVERHEAD) + spare)
+    assert one.left == pieces
+    one.store.close(5)
+
+
+def test_frames_of_another_run_or_behind_a_hole_are_a_piece_of_their_own(path: Path) -> None:
+    one = Turned(path)
+    for segment in (segment_of(1, 2), segment_of(4, 5), segment_of(6, 7, epoch=8), segment_of(8, 8, epoch=8)):
+        one.store.put(segment)
+    assert one.turn()
+    assert one.left == [(1, 2), (4, 5), (6, 8)]
+    one.store.close(5)
+
+
+def test_how_many_are_damaged_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = Turned(path)
+    one.store.put(segment_of(1, 5))
+    assert one.turn()
+    one.store._db.execute("UPDATE frame SET epoch = NULL WHERE first IN (2, 4)")
+    assert one.left == [(1, 1), (3, 3), (5, 5)]
+    assert "2 frames of messages in the outbox are damaged" in caplog.text
+    one.store.close(5)
+
+
+def test_the_first_run_of_all_may_take_over_the_rest_of_another(path: Path) -> None:
+    one = Turned(path)
+    one.store.put(segment_of(1, 1))
+    one.store.move(7, 1, 3)
+    one.store.move(8, 8, 3)
+    one.store.move(9, 0, 3)
+    assert one.turn()
+    assert one.store.moves() == {7: (1, 3)}, "no run takes over itself, and none is called 0"
+    one.store.close(5)
+
+
+@pytest.mark.parametrize("table", ["moved", "ended"])
+def test_notes_of_another_form_are_found_at_the_start_and_the_file_is_set_aside(path: Path, table: str) -> None:
+    one = Turned(path)
+    one.store.put(segment_of(1, 1))
+    assert one.turn()
+    one.store._db.execute(f"CREATE TABLE {table} (something)")
+    one.store.close(5)
+    two = Turned(path)
+    assert (two.left, "cannot be read" in two.store.replaced) == ([], True)
+    two.store.close(5)
+
+
+def test_a_note_alone_is_written_soon(stores: Stores) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 3))
+    wait_for(lambda: len(stores.stored) == 1)
+    store.ended(7, 3)
+    wait_for(lambda: store.ends() == {7: 3}, "the end is on disk")
+    store.move(7, 9, 2)
+    wait_for(lambda: store.moves() == {7: (9, 2)}, "the move is on disk")
+
+
+def test_a_full_disk_is_tried_again_and_a_broken_one_is_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Turned(path)
+    write = one.store._write
+
+    def full(segments: Any, forget: int) -> Any:
+        one.store._db.execute("BEGIN IMMEDIATE")  # SQLite does not end it in each case
+        raise apsw.FullError("database or disk is full")
+
+    one.store.put(segment_of(1, 3))
+    one.store.forget(9)
+    with monkeypatch.context() as patch:
+        patch.setattr(one.store, "_write", full)
+        assert [one.turn(), one.turn(), one.store.full] == [True, True, True]
+        assert caplog.text.count("the disk is full") == 1
+    assert (one.turn(), one.store.full, one.left) == (True, False, [(1, 3)])
+    assert "the disk has room again" in caplog.text
+
+    def broken(_segments: Any, _forget: int) -> Any:
+        raise apsw.IOError("disk I/O error")
+
+    one.store.put(segment_of(4, 5))
+    monkeypatch.setattr(one.store, "_write", broken)
+    assert not one.turn()
+    assert "disk I/O error" in one.store.failed
+    one.store.put(segment_of(6, 7))
+    one.store.ended(7, 7)
+    one.store.move(7, 9, 2)
+    monkeypatch.setattr(one.store, "_write", write)
+    assert not one.store._segments
+    one.store.close(5)
+    two = Turned(path)
+    assert (two.left, two.store.ends(), two.store.moves()) == ([(1, 3)], {}, {})
+    two.store.close(5)
