@@ -6,11 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from co2.plugin.child.reader import SocketReader
+from co2.plugin.child import reader as reader_module
+from co2.plugin.child.reader import TICK, SocketReader
 from co2.plugin.child.wakeup import Wakeup
 from co2.protocol.wire.plugin_frames.frames import Deliver, Flow, Stop, encode_frame
 from tests.plugin.support import PATIENCE
@@ -301,3 +303,30 @@ def rings(wakeup: socket.socket) -> bool:
         return bool(wakeup.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except BlockingIOError:
         return False
+
+
+def test_the_stand_in_looks_at_intervals_and_takes_no_processor_between_them(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    may_look = threading.Semaphore(0)
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        assert may_look.acquire(timeout=PATIENCE)
+
+    monkeypatch.setattr(reader_module, "time", SimpleNamespace(sleep=sleep))
+    go_on = threading.Event()
+    try:
+        reading.begin()
+        until(lambda: looks, "it waits before it looks")
+        reading.do(lambda: go_on.wait(PATIENCE) and None)  # type: ignore[arg-type]
+        until(lambda: not reading.idle, "the plugin is busy")
+        reading.send(0)
+        assert reading.came == [], "nobody has looked yet"
+        until(lambda: may_look.release() or reading.came, "it is read for the busy plugin")  # type: ignore[func-returns-value]
+        assert set(looks) == {TICK}
+    finally:
+        go_on.set()
+        for _ in range(10_000):
+            may_look.release()
