@@ -1,9 +1,15 @@
-"""What a reader of the whole log, ``GET /api/log``, does to messages on their way: latency with it and without."""
+"""What a reader of the whole log, ``GET /api/log``, does to messages on their way: latency with it and without.
+
+And beside a process that has nothing to do with co2 and computes for about as long as the relay does for the
+reader, with the lowest priority: on few processors any work delays the slowest messages.
+"""
 
 import contextlib
 import json
 import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -29,9 +35,23 @@ MESSAGES = 1_000_000
 GOAL = 1.1
 """Times p99 without a reader that it may be with one."""
 
-WITHOUT, WITH = "nobody reads the log", "somebody reads it"
+WITHOUT, WITH, STRANGER = "nobody reads the log", "somebody reads it", "a stranger computes for as long"
 
-CASES = (WITHOUT, WITH)
+CASES = (WITHOUT, WITH, STRANGER)
+
+COMPUTES = """
+import os, time
+if hasattr(os, "SCHED_IDLE"):
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+else:
+    os.nice(19)
+while True:
+    end = time.perf_counter() + 0.003
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.057)
+"""
+"""The stranger: 3 ms of work, which a piece of the log takes, and a rest of 19 times as much, as the relay has."""
 
 Rounds = Mapping[str, Sequence[Mapping[str, float]]]
 """Case → figures by name, for each round."""
@@ -88,6 +108,8 @@ def measure(seconds: float = SECONDS, rounds: int = ROUNDS, messages: int = MESS
             for case in CASES if round_number % 2 else CASES[::-1]:
                 with contextlib.ExitStack() as stack:
                     reader = stack.enter_context(Reader(url, messages)) if case == WITH else None
+                    if case == STRANGER:
+                        stack.enter_context(stranger())
                     begun = time.monotonic()
                     missing = fleet.measured("pace", seconds, RATE).missing
                     took = time.monotonic() - begun
@@ -113,6 +135,17 @@ def measure(seconds: float = SECONDS, rounds: int = ROUNDS, messages: int = MESS
         "rounds": rounds,
         "goals": list(judged(found)),
     }
+
+
+@contextlib.contextmanager
+def stranger() -> Iterator[None]:
+    """Run :data:`COMPUTES` in a session of its own, as the peers are."""
+    process = subprocess.Popen([sys.executable, "-c", COMPUTES], start_new_session=True)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -148,10 +181,11 @@ def line_size(url: str) -> float:
 
 
 def judged(found: Rounds) -> Iterator[dict[str, Any]]:
-    """Compare p99 with and without, round by round."""
-    ratios = [one["p99"] / other["p99"] for one, other in zip(found[WITH], found[WITHOUT], strict=True)]
-    what = f"p99 while {WITH}, beside without"
-    yield Judged(what, statistics.median(ratios), GOAL, None, True, "×", min(ratios), max(ratios)).row()
+    """Compare p99 with a reader to that of the other cases, round by round."""
+    for other, compared in ((WITHOUT, "without"), (STRANGER, "beside a stranger")):
+        ratios = [one["p99"] / two["p99"] for one, two in zip(found[WITH], found[other], strict=True)]
+        what = f"p99 while {WITH}, compared to that {compared}"
+        yield Judged(what, statistics.median(ratios), GOAL, None, True, "×", min(ratios), max(ratios)).row()
 
 
 def section(result: Mapping[str, Any]) -> list[str]:
@@ -161,8 +195,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "",
         f"One sender, one receiver, {RATE:,} messages/s. Meanwhile a program reads the first "
         f"{result['messages']:,} messages of the log over `GET /api/log`, as fast as they come and again and "
-        f"again, or nobody does. Medians of {result['rounds']} rounds of {result['seconds']:g} s, in turns on one "
-        "network; brackets show the "
+        "again, or nobody does, or a process that has nothing to do with co2 computes for 3 ms in 60, as the "
+        f"relay does for the reader, with the lowest priority. Medians of {result['rounds']} rounds of "
+        f"{result['seconds']:g} s, in turns on one network; brackets show the "
         "smallest and the largest ratio of a round.",
         "",
         "| | p50, µs | p99, µs | messages of the log/s |",

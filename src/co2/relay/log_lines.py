@@ -43,7 +43,7 @@ MAX_HELD = 8 * 1024 * 1024
 piece is kept, and the line is looked up, or written again, for the next one."""
 
 REST = 1
-REST_BESIDE = 4
+REST_BESIDE = 19
 """Times that a step took for which the thread rests after it; the second one if messages came meanwhile, which
 need the same processors."""
 
