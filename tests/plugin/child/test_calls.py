@@ -134,3 +134,28 @@ def test_an_error_that_is_not_ours_keeps_its_code() -> None:
     with pytest.raises(RemoteFault, match="no such luck") as caught:
         satellite.calls.call("m", "", b"", 1.0)
     assert 77 in caught.value.args
+
+
+def test_an_answer_that_takes_its_time_is_waited_for() -> None:
+    satellite = Satellite()
+
+    def later(answer: Any) -> threading.Timer:
+        timer = threading.Timer(0.02, satellite.calls.take, (answer,))
+        timer.start()
+        return timer
+
+    timers = [later(Answered(1, b"result"))]
+    assert satellite.calls.call("m", "", b"", 20.0) == b"result"
+    timers.append(later(Hosts(2, [Host("a@b:1")])))
+    assert satellite.calls.hosts(20.0) == [Host("a@b:1")]
+    for timer in timers:
+        timer.join()
+
+
+def test_the_list_of_hosts_takes_no_room_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MAX_ASK_BYTES", 100)
+    satellite = Satellite(lambda call_id: Hosts(call_id, []))
+    satellite.answers, answers = (), satellite.answers
+    satellite.begin(100)
+    satellite.answers = answers
+    assert satellite.calls.hosts(5.0) == []

@@ -7,7 +7,7 @@ import pytest
 
 from co2.plugin.parent import delivery as delivery_module
 from co2.plugin.parent.delivery import NETWORK, Delivery
-from co2.plugin.parent.delivery_queue import WINDOW, GapRange
+from co2.plugin.parent.delivery_queue import OVERHEAD, WINDOW, GapRange
 from tests.plugin.parent.test_bookkeeping import A, queued
 
 
@@ -115,3 +115,12 @@ def test_where_it_stands_is_known_for_its_own_log() -> None:
     it.delivery.done(2)
     assert it.delivery.standing == ("log", 8)
     assert (it.delivery.position("log"), it.delivery.position("other")) == (8, 0)
+
+
+@pytest.mark.parametrize(("room", "given"), [(1, 2), (0, 1)])
+def test_a_child_gets_more_as_long_as_there_is_any_room(room: int, given: int) -> None:
+    it = Delivered()
+    it.delivery.begin(it.given.append)
+    it.delivery.deliver("ham", msgspec.structs.replace(BIG, batch=bytes(WINDOW - OVERHEAD - room)))
+    it.delivery.deliver("ham", queued(A, b"2"))
+    assert len(it.given) == given
