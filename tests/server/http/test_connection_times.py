@@ -1,6 +1,7 @@
 """The deadlines of a connection at exactly their values, with a clock and a transport of the test."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ class Transport:
         self.is_paused = False
         self.is_reading = True
         self.ended = ""
+        self.info: dict[str, Any] = {"peername": ("10.0.0.7", 4321), "sockname": ("10.0.0.1", 2003)}
 
     def write(self, data: bytes) -> None:
         assert not self.ended
@@ -55,7 +57,7 @@ class Transport:
         return self.unread
 
     def get_extra_info(self, name: str) -> Any:
-        return {"peername": ("10.0.0.7", 4321), "sockname": ("10.0.0.1", 2003)}.get(name)
+        return self.info.get(name)
 
     def is_closing(self) -> bool:
         return self.ended in ("closed", "aborted")
@@ -86,12 +88,17 @@ class Case:
         registry = Registry()
         add_introspection(registry, lambda _caller: {})
         registry.add("hold", self._hold, help="", signatures=[])
+        registry.add("who", self._who, help="", signatures=[])
         self.server = HttpServer(registry=registry, pages={}, limits=LIMITS, allowed_hosts=(), access_log=None)
         self.connection: Connection
 
     async def _hold(self, _params: Sequence[Any], _caller: Caller) -> bool:
         await self.release.wait()
         return True
+
+    @staticmethod
+    def _who(_params: Sequence[Any], caller: Caller) -> list[Any]:
+        return [caller.address, caller.port]
 
     async def start(self) -> None:
         await self.server.start(bind_socket("127.0.0.1", 0, next_free=False))
@@ -124,15 +131,17 @@ class Case:
         return self.server._service.connections.unread.total
 
 
-Run = Callable[[Callable[[Case], Awaitable[None]]], None]
+Run = Callable[..., None]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def made(test: Callable[[Case], Awaitable[None]]) -> None:
+    def made(test: Callable[[Case], Awaitable[None]], prepare: Callable[[Case], object] | None = None) -> None:
         async def main() -> None:
             case = Case()
             monkeypatch.setattr(connection_module, "monotonic", lambda: case.now)
+            if prepare is not None:
+                prepare(case)
             await case.start()
             try:
                 await test(case)
@@ -387,3 +396,39 @@ def test_who_is_gone_is_answered_no_more(run: Run) -> None:
         assert case.transport.sent == b""
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "caller"),
+    [
+        (("10.0.0.7", 4321), ("10.0.0.1", 2003), ["10.0.0.7", 4321, False]),
+        (("127.0.0.1", 4321), ("127.0.0.1", 2003), ["127.0.0.1", 4321, True]),
+        (("::1", 4321, 0, 0), ("::1", 2003, 0, 0), ["::1", 4321, True]),
+        (("::ffff:127.0.0.1", 4321, 0, 0), ("::ffff:127.0.0.1", 2003, 0, 0), ["127.0.0.1", 4321, True]),
+        (("2001:db8::7", 4321, 0, 0), ("2001:db8::1", 2003, 0, 0), ["2001:db8::7", 4321, False]),
+        (None, None, ["0.0.0.0", 0, True]),  # gone already
+    ],
+)
+def test_who_calls_and_whether_over_loopback(run: Run, peer: object, own: object, caller: list[object]) -> None:
+    """There a browser gets in under names of loopback only."""
+
+    def prepare(case: Case) -> None:
+        case.transport.info = {"peername": peer, "sockname": own}
+
+    async def test(case: Case) -> None:
+        case.get(request(call_body("who")))
+        assert read_response(case.transport.sent.partition(b"\r\n\r\n")[2]) == caller[:2]
+        assert [case.connection.caller.address, case.connection.caller.port] == caller[:2]
+        case.get(request(call_body("who"), "Origin: http://10.9.9.9", host="10.9.9.9"))
+        assert (case.server.requests.get(421) == 1) is caller[2]
+
+    run(test, prepare)
+
+
+def test_answers_are_sent_without_delay(run: Run) -> None:
+    with socket.socket() as sock:
+
+        async def test(_case: Case) -> None:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+        run(test, lambda case: case.transport.info.update(socket=sock))

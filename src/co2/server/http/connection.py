@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._state = _READING
-        self._since = 0.0
+        self._since: float
         self._ending = False
         self._eof = False
         self._quiet = (0.0, math.inf)
@@ -136,8 +136,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._parser: RequestParser
         self._request: Request
-        self.caller = Caller("", 0)
-        self.deadline = math.inf
+        self.caller: Caller
+        self.deadline: float
 
     # ---- calls of the transport ------------------------------------------------------------------------
 
