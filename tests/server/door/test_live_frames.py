@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from co2.errors import BadParams, PeerError
 from co2.exact_json.reader import read
 from co2.exact_json.writer import write
+from co2.protocol.wire.channel_patterns import MAX_PATTERNS
 from co2.server.door.live_frames import (
+    MAX_REF,
+    MAX_SENT,
+    MAX_TOKENS,
     CallFrame,
     SendFrame,
     WantFrame,
@@ -85,6 +89,53 @@ def test_golden_frames_of_hosts(vector: dict[str, Any]) -> None:
     }
     made = makers[vector["kind"]](*vector["args"])
     assert json.loads(made) == json.loads(vector["frame"])
+
+
+MESSAGE = {"channel": "ham", "data": 1}
+
+
+def patterns(count: int) -> list[str]:
+    return [f"p{number}" for number in range(count)]
+
+
+def many_tokens(count: int) -> list[str]:
+    """Return as many patterns as allowed, with so many tokens together."""
+    each, more = divmod(count, MAX_PATTERNS)
+    return [".".join((f"p{number}", *"a" * (each - 1 + (number < more)))) for number in range(MAX_PATTERNS)]
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond", "text"),
+    [
+        (
+            {"call": "ham", "ref": "x" * MAX_REF},
+            {"call": "ham", "ref": "x" * (MAX_REF + 1)},
+            "key 'ref': expected",
+        ),
+        ({"send": [MESSAGE]}, {"send": []}, f"list of 1 to {MAX_SENT}"),
+        ({"send": [MESSAGE] * MAX_SENT}, {"send": [MESSAGE] * (MAX_SENT + 1)}, f"list of 1 to {MAX_SENT}"),
+        (
+            {"want": {"channels": patterns(MAX_PATTERNS)}},
+            {"want": {"channels": patterns(MAX_PATTERNS + 1)}},
+            f"{MAX_PATTERNS + 1} patterns; at most {MAX_PATTERNS}",
+        ),
+        (
+            {"want": {"channels": many_tokens(MAX_TOKENS)}},
+            {"want": {"channels": many_tokens(MAX_TOKENS + 1)}},
+            f"{MAX_TOKENS + 1} tokens in all patterns; at most {MAX_TOKENS}",
+        ),
+    ],
+)
+def test_frames_at_their_limits_and_one_beyond(within: Any, beyond: Any, text: str) -> None:
+    assert read_frame(within)
+    with pytest.raises(BadParams, match=text):
+        read_frame(beyond)
+
+
+@pytest.mark.parametrize(("key", "told"), [("k" * 40, "k" * 40), ("k" * 41, "k" * 40)])
+def test_an_unknown_key_is_told_up_to_40_characters(key: str, told: str) -> None:
+    with pytest.raises(BadParams, match=f"^unknown key '{told}' beside 'call'; there are call, data, host, ref$"):
+        read_frame({"call": "ham", key: 1})
 
 
 KEYS = st.sampled_from(["want", "send", "call", "ref", "data", "host", "channels"])

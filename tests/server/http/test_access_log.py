@@ -50,6 +50,7 @@ def test_lines_are_written_once_and_before_there_are_too_many(caplog: pytest.Log
     assert len(lines(caplog)) == MAX_KEPT_LINES
     log.write_down()
     assert len(lines(caplog)) == MAX_KEPT_LINES
+    assert len(caplog.records) == 1
     assert log.requests == {200: MAX_KEPT_LINES}
 
 

@@ -54,6 +54,7 @@ def reply_to(headers: dict[str, str], links: Links) -> Reply:
         ("Sec-WebSocket-Version", "8"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZQ=="),
         ("Sec-WebSocket-Key", "not base64!"),
+        ("Sec-WebSocket-Key", "dGhlIHNh bXBsZSBub25jZQ=="),
         ("Sec-WebSocket-Protocol", "other"),
     ],
 )

@@ -55,3 +55,38 @@ def test_interfaces_are_asked_for_their_address() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         found = local_address._of_an_interface(probe)
     assert found == "" or not found.startswith("127.")
+
+
+def test_the_first_interface_with_an_address_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes names of up to 15 bytes, and reads a zero behind them."""
+    long = "wireless0123456"
+    addresses = {b"lo": (127, 0, 0, 1), long.encode(): (192, 168, 7, 8), b"late": (10, 0, 0, 1)}
+
+    def ioctl(_descriptor: int, _code: int, request: bytes) -> bytes:
+        name = request[:16].rstrip(b"\0")
+        assert len(request) == 256
+        if name not in addresses:
+            raise OSError("Cannot assign requested address")
+        return request[:20] + bytes(addresses[name]) + b"\1" + request[25:]
+
+    names = ["lo", "down", f"{long}7", "late"]
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(names, 1)))
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        assert local_address._of_an_interface(probe) == "192.168.7.8"
+
+
+@pytest.mark.parametrize(("towards", "family"), [("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6)])
+def test_the_other_side_is_looked_for_in_its_own_family(
+    towards: str, family: socket.AddressFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def connect(self: socket.socket, address: tuple[str, int]) -> None:
+        asked.append((self.family, address[0]))
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(local_address, "_of_an_interface", lambda _probe: "192.168.7.7")
+    assert local_ip("0.0.0.0", towards) == "192.168.7.7"
+    assert asked == [(family, towards)]
