@@ -309,24 +309,32 @@ def test_the_stand_in_looks_at_intervals_and_takes_no_processor_between_them(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
-    may_look = threading.Semaphore(0)
+    stops, stopped, may_look = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
-        assert may_look.acquire(timeout=PATIENCE)
+        if stops.is_set():
+            stopped.set()
+            assert may_look.acquire(timeout=PATIENCE)
+        else:
+            time.sleep(seconds)
 
     monkeypatch.setattr(reader_module, "time", SimpleNamespace(sleep=sleep))
     go_on = threading.Event()
     try:
         reading.begin()
-        until(lambda: looks, "it waits before it looks")
+        stops.set()
+        reading.send(-1)  # what the plugin reads ends a rest of the stand-in
+        until(lambda: reading.came, "the plugin has read it")
+        until(stopped.is_set, "the stand-in waits before it looks")
+        reading.came.clear()
         reading.do(lambda: go_on.wait(PATIENCE) and None)  # type: ignore[arg-type]
-        until(lambda: not reading.idle, "the plugin is busy")
+        until(lambda: not reading.idle and not reading.jobs, "the plugin is busy")
         reading.send(0)
         assert reading.came == [], "nobody has looked yet"
         until(lambda: may_look.release() or reading.came, "it is read for the busy plugin")  # type: ignore[func-returns-value]
         assert set(looks) == {TICK}
     finally:
+        stops.clear()
         go_on.set()
-        for _ in range(10_000):
-            may_look.release()
+        may_look.release(1000)
