@@ -81,6 +81,10 @@ class SimDisk(Disk):
         return self.dice.randbytes(size)
 
 
+MOVE = 40
+"""Commits that take as long as a move of half of the journal."""
+
+
 class SimWriter(LogWriter):
     """The log's writer, whose thread is events of the simulator: what it takes gets to disk some time later."""
 
@@ -124,6 +128,21 @@ class SimWriter(LogWriter):
         elif self.something():
             with self._work:
                 self._wake()
+
+    def _wake_mover(self) -> None:
+        relay = self._relay
+        relay.engine.after(relay.world.sync_time() * MOVE, relay.process, self._move_in_time)
+
+    def _move_in_time(self) -> None:
+        relay = self._relay
+        if self.failed or relay.disk.off:
+            return
+        relay.engine.count("half of the journal moved")
+        self.move()
+        if self.failed or relay.disk.off:
+            relay.log_failed(self.failed)
+        elif self.full and not self._busy and self._timer is None:
+            self._timer = relay.engine.after(RETRY, relay.process, self._begin)
 
     @property
     def in_flight(self) -> bool:

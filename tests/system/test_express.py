@@ -35,6 +35,7 @@ class X_Spam(plugin.Co2Plugin):
         self.got = []
         self.sent = 0
         self.stopped = False
+        self.working = threading.Lock()
 
     def receive(self, data_dict):
         self.got.append([data_dict["host_id"].split("@")[0], *data_dict["data"], data_dict.get("repeat", False)])
@@ -45,6 +46,10 @@ class X_Spam(plugin.Co2Plugin):
         return True
 
     def _work(self, wanted):
+        with self.working:  # the one before may be in the middle of a burst
+            self._send_all(wanted)
+
+    def _send_all(self, wanted):
         dice = random.Random(self.sent)
         end = self.sent + wanted["count"]
         while self.sent < end and not self.stopped:
