@@ -6,6 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from co2.store import dead_letters
 from co2.store.dead_letters import OVERHEAD, DeadLetterStore, StoredLetter
 from co2.values import pack
 
@@ -163,6 +164,26 @@ def test_a_file_that_is_damaged_while_it_is_open_is_set_aside_at_the_next_letter
     store.add([letter(30)])
     assert (store.kept, store.read(0, 10, 1 << 20)[0].message) == (1, letter(30).message)
     assert "cannot be read" in caplog.text
+    store.close()
+
+
+def test_where_no_new_file_can_be_opened_none_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DeadLetterStore(path)
+    store.add([letter(number, size=20_000) for number in range(1, 30)])
+    store.close()
+    store = DeadLetterStore(path)
+    store.open()
+    data = bytearray(path.read_bytes())
+    data[16384:] = b"\xff" * (len(data) - 16384)
+    path.write_bytes(data)
+
+    def refusing(_path: Path) -> apsw.Connection:
+        raise apsw.CantOpenError("unable to open database file")
+
+    monkeypatch.setattr(dead_letters, "open_database", refusing)
+    with pytest.raises(apsw.CantOpenError):
+        store.add([letter(30)])
+    assert (store.kept, store.bytes) == (0, 0)
     store.close()
 
 

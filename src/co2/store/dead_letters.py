@@ -212,6 +212,7 @@ class DeadLetterStore:
 
     def _set_aside(self, error: Exception) -> None:
         self._let_go()
+        self.kept = self.bytes = 0  # also where no new file can be opened
         aside = set_aside(self._path)
         _logger.error("earlier dead letters cannot be read (%s); they are kept as %s", error, aside.name)
 

@@ -59,13 +59,13 @@ class FairLoop(asyncio.SelectorEventLoop):
     def _process_events(self, event_list: Events) -> None:
         """Queue the callbacks of what is ready: the first rank before everything else."""
         queue = self._queue
-        late = queue is not None and (len(queue) + len(event_list) >= LONG_TURN or is_late(self))
-        if queue is None or not (queue or late):
+        looks = queue is not None and (len(queue) + len(event_list) >= LONG_TURN or is_late(self))
+        if queue is None or not (queue or looks):
             super()._process_events(event_list)  # type: ignore[misc]
             return
         first = self._callbacks(event_list[: self.fair.firsts])
         second = self._callbacks(event_list[self.fair.firsts :])
-        if not late:
+        if not looks:
             queue.extendleft(reversed(first))
             queue.extend(second)
             return
